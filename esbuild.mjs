@@ -1,0 +1,93 @@
+// The whole build: one table of bundles. `--production` minifies nothing that a stack trace needs, `--watch` rebuilds,
+// `--package` also makes the daemon's executable and the VSIX.
+import { execFile } from 'node:child_process';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { build, context } from 'esbuild';
+
+const flags = new Set(process.argv.slice(2));
+const production = flags.has('--production');
+
+/** Where a bundle runs decides its target: the editor's Node for what the extension host loads, 24 for the rest. */
+const editorNode = 'node20';
+const ownNode = 'node24';
+
+const bundles = [
+  { name: 'extension', entry: 'src/extension/extension.ts', target: editorNode, external: ['vscode'] },
+  { name: 'connector', entry: 'src/connector/worker.ts', target: editorNode },
+  { name: 'nearfield', entry: 'src/connector/main.ts', target: editorNode },
+  { name: 'daemon', entry: 'src/daemon/main.ts', target: ownNode },
+  { name: 'manager', entry: 'src/manager/main.ts', target: ownNode },
+  { name: 'agent', entry: 'src/agent/main.ts', target: ownNode },
+];
+
+const common = {
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  sourcemap: production ? 'linked' : 'inline',
+  sourcesContent: false,
+  minifySyntax: production,
+  minifyWhitespace: production,
+  metafile: true,
+  logLevel: 'warning',
+  // Optional native accelerators of `ws`: absent, it uses its own code.
+  external: ['bufferutil', 'utf-8-validate'],
+  define: { 'process.env.WS_NO_BUFFER_UTIL': '"1"' },
+  // CommonJS has no import.meta; entries that need their own place read __filename through this name.
+  banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href;' },
+};
+
+function optionsOf({ name, entry, target, external = [] }) {
+  return {
+    ...common,
+    target,
+    entryPoints: [entry],
+    outfile: `dist/${name}.cjs`,
+    external: [...common.external, ...external],
+    define: { ...common.define, 'import.meta.url': 'importMetaUrl' },
+  };
+}
+
+/** Every package in each bundle, one per line, checked in: a new dependency becomes a line in a review. */
+async function writeInventory(name, metafile) {
+  const packages = new Set();
+  for (const input of Object.keys(metafile.inputs)) {
+    const match = /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(input);
+    if (match?.[1]) {
+      packages.add(match[1]);
+    }
+  }
+  await mkdir('test/golden', { recursive: true });
+  await writeFile(`test/golden/bundle-${name}.txt`, `${[...packages].sort().join('\n')}\n`);
+}
+
+if (flags.has('--watch')) {
+  for (const bundle of bundles) {
+    await (await context(optionsOf(bundle))).watch();
+  }
+} else {
+  await rm('dist/tmp', { recursive: true, force: true });
+  for (const bundle of bundles) {
+    const { metafile } = await build(optionsOf(bundle));
+    await writeInventory(bundle.name, metafile);
+  }
+}
+
+if (flags.has('--package')) {
+  const { packageDaemon } = await import('./src/daemon/package-sea.mjs');
+  await packageDaemon();
+  await promisify(execFile)(
+    process.execPath,
+    [
+      'node_modules/@vscode/vsce/vsce',
+      'package',
+      '--no-dependencies',
+      '--skip-license',
+      '--allow-missing-repository',
+      '--out',
+      'dist/nearfield.vsix',
+    ],
+    { maxBuffer: 64 * 1024 * 1024 },
+  );
+}

@@ -1,0 +1,49 @@
+export {
+  type DialFrame,
+  DialFrameReader,
+  type DialQuestion,
+  type DialResult,
+  maxDialBodyBytes,
+  serializeDialFrame,
+} from './dial/index.ts';
+export { Agent } from './gen/agent_pb.js';
+export * as wire from './gen/manager_pb.js';
+export {
+  type AppliedNetwork,
+  type AttachResult,
+  appliedNetworkSchema,
+  applyParamsSchema,
+  attachParamsSchema,
+  attachResultSchema,
+  type DaemonSocketPaths,
+  type DaemonStatus,
+  type DesiredDns,
+  type DesiredNetwork,
+  daemonMethod,
+  daemonProtocolVersion,
+  daemonRuntimeDirectory,
+  daemonSocketPaths,
+  daemonStatusSchema,
+  desiredNetworkSchema,
+  emptyParamsSchema,
+  type HealthCondition,
+  healthConditionSchema,
+  healthParamsSchema,
+  type ListenParams,
+  listenParamsSchema,
+} from './messages/daemon.ts';
+export {
+  type ConnId,
+  parseConnId,
+  parseStreamInfo,
+  type StreamInfo,
+  serializeConnId,
+  serializeStreamInfo,
+  serializeStreamOk,
+  streamVersion,
+  TunnelDecoder,
+  type TunnelDecoderHandlers,
+  tunnelCode,
+  tunnelHeader,
+} from './tunnel/index.ts';
+export { clientVersion, parseVersion, productName, type Version, wireVersion } from './version.ts';

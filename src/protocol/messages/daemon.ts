@@ -1,0 +1,132 @@
+import * as v from 'valibot';
+
+/**
+ * What the connector and the daemon say to each other on the control socket: JSON-RPC, every message validated
+ * where it arrives. The connector sends the whole desired network; the daemon converges on it.
+ */
+export const daemonProtocolVersion = 1;
+export const daemonRuntimeDirectory = '/run/nearfield';
+
+/** The largest list of subnets, suffixes or namespaces that is accepted: far above any cluster, far below harm. */
+const maxListLength = 2_000;
+
+const dnsLabel = /^(?!-)[a-z0-9_-]{1,63}(?<!-)$/i;
+const isDomain = (text: string): boolean =>
+  text.length <= 253 &&
+  text
+    .replace(/^\./, '')
+    .replace(/\.$/, '')
+    .split('.')
+    .every((label) => dnsLabel.test(label));
+
+const domain = v.pipe(v.string(), v.check(isDomain, 'is not a domain name'));
+const domains = v.pipe(v.array(domain), v.maxLength(maxListLength));
+const cidr = v.pipe(v.string(), v.maxLength(49), v.regex(/^[0-9a-fA-F:.]+\/\d{1,3}$/, 'is not a subnet'));
+const cidrs = v.pipe(v.array(cidr), v.maxLength(maxListLength));
+const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
+const count = v.pipe(v.number(), v.minValue(0));
+
+export const desiredDnsSchema = v.strictObject({
+  clusterDomain: domain,
+  /** The connected namespace: single-label names are looked up in it. */
+  namespace: domain,
+  /** Mapped namespaces and `svc`: names that end in one of them belong to the cluster. */
+  routedDomains: domains,
+  includeSuffixes: domains,
+  excludeSuffixes: domains,
+  /** Exact names that never go to the cluster. */
+  excludes: domains,
+  timeoutMs: v.pipe(v.number(), v.integer(), v.minValue(100), v.maxValue(30_000)),
+});
+export type DesiredDns = v.InferOutput<typeof desiredDnsSchema>;
+
+export const desiredNetworkSchema = v.strictObject({
+  subnets: cidrs,
+  /** Destinations inside `subnets` that keep their present route, e.g. the API server's address. */
+  neverProxy: cidrs,
+  dns: desiredDnsSchema,
+});
+export type DesiredNetwork = v.InferOutput<typeof desiredNetworkSchema>;
+
+export const attachParamsSchema = v.strictObject({
+  name: v.pipe(v.string(), v.minLength(1), v.maxLength(200)),
+  pid: v.pipe(v.number(), v.integer(), v.minValue(1)),
+});
+export const attachResultSchema = v.object({
+  /** Opens the dial channel: the first frame there carries it. */
+  token: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
+  daemonVersion: v.string(),
+  protocolVersion: v.number(),
+  uid: v.number(),
+});
+export type AttachResult = v.InferOutput<typeof attachResultSchema>;
+
+export const applyParamsSchema = v.strictObject({ network: desiredNetworkSchema });
+export const appliedNetworkSchema = v.object({
+  device: v.string(),
+  address4: v.optional(v.string()),
+  address6: v.optional(v.string()),
+  subnets: v.array(v.string()),
+  dnsAddress: v.string(),
+});
+export type AppliedNetwork = v.InferOutput<typeof appliedNetworkSchema>;
+
+/** The ports of the connector's listeners on the device's own addresses; SYNs are admitted only after this. */
+export const listenParamsSchema = v.strictObject({ port4: v.optional(port), port6: v.optional(port) });
+export type ListenParams = v.InferOutput<typeof listenParamsSchema>;
+
+export const emptyParamsSchema = v.strictObject({});
+
+export const daemonStatusSchema = v.object({
+  version: v.string(),
+  pid: v.number(),
+  uptimeSeconds: count,
+  device: v.optional(v.string()),
+  subnets: v.array(v.string()),
+  dns: v.optional(
+    v.object({
+      localAddress: v.string(),
+      excludeSuffixes: v.array(v.string()),
+      includeSuffixes: v.array(v.string()),
+      timeoutMs: v.number(),
+    }),
+  ),
+  flows: v.object({ tcp: count, udp: count }),
+  /** Packets dropped, by reason. */
+  drops: v.record(v.string(), count),
+  rssBytes: count,
+  clients: count,
+});
+export type DaemonStatus = v.InferOutput<typeof daemonStatusSchema>;
+
+export const healthConditionSchema = v.object({
+  name: v.string(),
+  severity: v.picklist(['warn', 'error']),
+  sentence: v.string(),
+  repair: v.optional(v.string()),
+});
+export type HealthCondition = v.InferOutput<typeof healthConditionSchema>;
+export const healthParamsSchema = v.object({ conditions: v.array(healthConditionSchema) });
+
+/** Request names, so that both ends spell them alike. */
+export const daemonMethod = {
+  attach: 'attach',
+  apply: 'apply',
+  listen: 'listen',
+  status: 'status',
+  detach: 'detach',
+  quit: 'quit',
+  health: 'health',
+} as const;
+
+/** Where the daemon of a user is reached. Both sockets are 0600 in a directory 0700, all owned by the user. */
+export interface DaemonSocketPaths {
+  readonly directory: string;
+  readonly control: string;
+  readonly dial: string;
+}
+
+export function daemonSocketPaths(uid: number, runtimeDirectory = daemonRuntimeDirectory): DaemonSocketPaths {
+  const directory = `${runtimeDirectory}/${uid}`;
+  return { directory, control: `${directory}/daemon.sock`, dial: `${directory}/dial.sock` };
+}

@@ -1,0 +1,11 @@
+export { createCallTransport, openTunnel, type TunnelService, tunnelPaths } from './client.ts';
+export { type RelayHooks, relaySocket } from './relay.ts';
+export { createGrpcServer, type GrpcServer, type GrpcServerOptions } from './server.ts';
+export {
+  connectionWindowBytes,
+  maxStreamsPerSession,
+  type OpenHttp2Options,
+  openHttp2,
+  streamWindowBytes,
+} from './session.ts';
+export { type TunnelHandlers, TunnelStream } from './stream.ts';

@@ -1,0 +1,95 @@
+import type { Socket } from 'node:net';
+import type { NearfieldError } from '../../base/index.ts';
+import { tunnelCode } from '../tunnel/index.ts';
+import type { TunnelHandlers, TunnelStream } from './stream.ts';
+
+export interface RelayHooks {
+  /** Control messages other than half-close and hard close, e.g. DialOK. */
+  readonly onControl?: (code: number, body: Uint8Array) => void;
+  /** Once, when both sides are done. */
+  readonly onClosed?: (error?: NearfieldError) => void;
+}
+
+/**
+ * Joins a TCP socket (opened with `allowHalfOpen`) and a tunnel stream. Back-pressure, half-close and reset travel in
+ * both directions; neither side ever queues more than one chunk beyond the other's window. Connector, manager and
+ * agent share it, so that the chain is the same everywhere.
+ */
+export function relaySocket(socket: Socket, stream: TunnelStream, hooks: RelayHooks = {}): TunnelHandlers {
+  let socketDone = false;
+  let streamDone = false;
+  let streamEnded = false;
+  let socketEnded = false;
+  const settle = (error?: NearfieldError): void => {
+    if (socketDone && streamDone) {
+      hooks.onClosed?.(error);
+    }
+  };
+  const abort = (): void => {
+    if (!socket.destroyed) {
+      socket.resetAndDestroy();
+    }
+  };
+  const finishWhenBothEnded = (): void => {
+    if (socketEnded && streamEnded) {
+      stream.finish();
+    }
+  };
+  socket.setNoDelay(true);
+  socket.on('data', (chunk: Buffer) => {
+    if (!stream.sendData(chunk)) {
+      socket.pause();
+    }
+  });
+  socket.on('drain', () => stream.resume());
+  socket.on('end', () => {
+    socketEnded = true;
+    stream.endSend();
+    finishWhenBothEnded();
+  });
+  socket.on('error', () => {
+    if (!streamDone) {
+      // A reset is a message: a plain end would turn a failed transfer into a complete one.
+      stream.send(tunnelCode.disconnect);
+      stream.finish();
+    }
+  });
+  socket.on('close', () => {
+    socketDone = true;
+    if (!streamDone) {
+      stream.finish();
+      stream.resume();
+    }
+    settle();
+  });
+  return {
+    onControl(code, body) {
+      if (code === tunnelCode.disconnect || code === tunnelCode.dialReject) {
+        abort();
+        stream.finish();
+      } else {
+        hooks.onControl?.(code, body);
+      }
+    },
+    onData(slice) {
+      if (!socket.destroyed && !socket.writableEnded && !socket.write(slice)) {
+        stream.pause();
+      }
+    },
+    onEnd() {
+      streamEnded = true;
+      if (!socket.destroyed) {
+        socket.end();
+      }
+      finishWhenBothEnded();
+    },
+    onDrain: () => socket.resume(),
+    onClose(error) {
+      streamDone = true;
+      if (error) {
+        abort();
+      }
+      settle(error);
+    },
+  };
+}

@@ -1,0 +1,95 @@
+import {
+  createServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import type { ConnectRouter } from '@connectrpc/connect';
+import { connectNodeAdapter } from '@connectrpc/connect-node';
+import type { Clock } from '../../base/index.ts';
+import { type TunnelService, tunnelPaths } from './client.ts';
+import {
+  connectionWindowBytes,
+  keepAlive,
+  maxStreamsPerSession,
+  sessionMemoryMegabytes,
+  streamWindowBytes,
+} from './session.ts';
+import { respondGrpc, TunnelStream } from './stream.ts';
+
+export interface GrpcServerOptions {
+  readonly clock: Clock;
+  readonly routes: (router: ConnectRouter) => void;
+  /** Which service's Tunnel calls are handed to `acceptTunnel`. */
+  readonly service: TunnelService;
+  /** Must call `stream.start` before it returns. */
+  readonly acceptTunnel: (stream: TunnelStream, headers: IncomingHttpHeaders) => void;
+}
+
+export interface GrpcServer {
+  /** Resolves with the port that is listened on. */
+  listen(port: number, host?: string): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** Clear-text HTTP/2: calls go through the RPC library, tunnels through our own framing. */
+export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
+  const adapter = connectNodeAdapter({
+    routes: options.routes,
+    grpc: true,
+    grpcWeb: false,
+    connect: false,
+    acceptCompression: [],
+  });
+  const tunnelPath = tunnelPaths[options.service];
+  const sessions = new Set<ServerHttp2Session>();
+  const server = createServer(
+    {
+      settings: { initialWindowSize: streamWindowBytes, maxConcurrentStreams: maxStreamsPerSession },
+      maxSessionMemory: sessionMemoryMegabytes,
+    },
+    (request: Http2ServerRequest, response: Http2ServerResponse) => {
+      if (request.url === tunnelPath && request.method === 'POST') {
+        acceptTunnel(request.stream, request.headers);
+      } else {
+        adapter(request, response);
+      }
+    },
+  );
+  const acceptTunnel = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
+    stream.on('error', () => undefined);
+    // The compatibility response in front of this stream would send trailers of its own, without a status.
+    stream.removeAllListeners('wantTrailers');
+    respondGrpc(stream);
+    options.acceptTunnel(new TunnelStream(stream, true), headers);
+  };
+  server.on('session', (session) => {
+    sessions.add(session);
+    session.on('error', () => undefined);
+    session.setLocalWindowSize(connectionWindowBytes);
+    keepAlive(session, options.clock);
+    session.once('close', () => sessions.delete(session));
+  });
+  server.on('sessionError', () => undefined);
+  return {
+    listen: (port, host) =>
+      new Promise((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(port, host, () => {
+          server.off('error', reject);
+          server.on('error', () => undefined);
+          resolve((server.address() as AddressInfo).port);
+        });
+      }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        for (const session of sessions) {
+          session.destroy();
+        }
+      }),
+  };
+}

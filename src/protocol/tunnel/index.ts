@@ -1,0 +1,9 @@
+export { type ConnId, parseConnId, serializeConnId } from './conn-id.ts';
+export { TunnelDecoder, type TunnelDecoderHandlers, tunnelCode, tunnelHeader } from './frame.ts';
+export {
+  parseStreamInfo,
+  type StreamInfo,
+  serializeStreamInfo,
+  serializeStreamOk,
+  streamVersion,
+} from './stream-info.ts';
