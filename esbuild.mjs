@@ -30,7 +30,7 @@ const common = {
   minifySyntax: production,
   minifyWhitespace: production,
   metafile: true,
-  logLevel: 'warning',
+  logLevel: flags.has('--watch') ? 'info' : 'warning',
   // Optional native accelerators of `ws`: absent, it uses its own code.
   external: ['bufferutil', 'utf-8-validate'],
   define: { 'process.env.WS_NO_BUFFER_UTIL': '"1"' },
