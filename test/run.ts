@@ -43,7 +43,13 @@ async function runTests(name: SuiteName, globs: readonly string[], count: Count)
   const before = { ...count };
   const serial = name === 'cluster' || name === 'e2e';
   const code = await run(
-    ['--test', '--test-reporter=spec', `--test-timeout=${testLimitMs}`, ...(serial ? ['--test-concurrency=1'] : []), ...globs],
+    [
+      '--test',
+      '--test-reporter=spec',
+      `--test-timeout=${testLimitMs}`,
+      ...(serial ? ['--test-concurrency=1'] : []),
+      ...globs,
+    ],
     (line) => {
       console.log(line);
       const match = /^ℹ (pass|fail|cancelled) (\d+)$/.exec(line);
@@ -65,7 +71,9 @@ async function runCommand(name: string, args: readonly string[], count: Count): 
   return code === 0;
 }
 
-const wanted = process.argv.slice(2).flatMap((name) => (name === 'all' ? (Object.keys(suites) as SuiteName[]) : [name]));
+const wanted = process.argv
+  .slice(2)
+  .flatMap((name) => (name === 'all' ? (Object.keys(suites) as SuiteName[]) : [name]));
 const unknown = wanted.filter((name) => !isSuite(name));
 if (wanted.length === 0 || unknown.length > 0) {
   console.error(`usage: node test/run.ts all|${Object.keys(suites).join('|')}`);

@@ -1,0 +1,49 @@
+import { createHash } from 'node:crypto';
+import { access, mkdir, readFile, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { cacheFolder, repositoryRoot } from './paths.ts';
+import { ensureGo } from './prerequisites.ts';
+import { run, step } from './shell.ts';
+
+const buildLimitMs = 30 * 60_000;
+
+/** The path of `name` for this key; built once, into a temporary name and renamed, so that a crash leaves nothing half. */
+export async function cached(name: string, key: string, build: (target: string) => Promise<void>): Promise<string> {
+  const folder = join(cacheFolder, `${name}-${key}`);
+  const target = join(folder, name);
+  if (
+    await access(target).then(
+      () => true,
+      () => false,
+    )
+  ) {
+    return target;
+  }
+  await mkdir(folder, { recursive: true });
+  const temporary = `${target}.${process.pid}`;
+  await build(temporary);
+  await rename(temporary, target);
+  return target;
+}
+
+/** A Go program of ours, keyed by everything that goes into it. */
+async function goProgram(name: string, folder: string): Promise<string> {
+  const source = join(repositoryRoot, 'test/cluster', folder);
+  const hash = createHash('sha256');
+  for (const file of ['go.mod', 'go.sum', 'main.go']) {
+    hash.update(await readFile(join(source, file)));
+  }
+  return cached(name, hash.digest('hex').slice(0, 16), async (target) => {
+    await ensureGo();
+    await step(`building ${name} (minutes the first time)`, () =>
+      run('go', ['build', '-trimpath', '-ldflags', '-s -w', '-o', target, '.'], {
+        cwd: source,
+        env: { ...process.env, CGO_ENABLED: '0' },
+        timeoutMs: buildLimitMs,
+      }),
+    );
+  });
+}
+
+export const nodeBinary = (): Promise<string> => goProgram('nearfield-node', 'node');
+export const coreDnsBinary = (): Promise<string> => goProgram('coredns', 'coredns');
