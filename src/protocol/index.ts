@@ -33,6 +33,15 @@ export {
   listenParamsSchema,
 } from './messages/daemon.ts';
 export {
+  agentHealthPort,
+  appEnvironmentPrefix,
+  firstAgentPort,
+  type SidecarConfig,
+  type SidecarContainer,
+  type SidecarPort,
+  sidecarConfigSchema,
+} from './messages/sidecar.ts';
+export {
   type ConnId,
   parseConnId,
   parseStreamInfo,

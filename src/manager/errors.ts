@@ -1,0 +1,67 @@
+import { type ErrorCode, NearfieldError } from '../base/index.ts';
+
+function failure(code: ErrorCode, reason: string, message: string, hint?: string): NearfieldError {
+  return new NearfieldError(message, hint === undefined ? { code, reason } : { code, reason, hint });
+}
+
+export const noSuchSession = (id: string): NearfieldError =>
+  failure('not_found', 'manager.no-such-session', `session ${id.slice(0, 60)} is not known`);
+
+export const badRequest = (what: string): NearfieldError => failure('invalid_argument', 'manager.bad-request', what);
+
+export const noSuchWorkload = (name: string, namespace: string): NearfieldError =>
+  failure('not_found', 'manager.no-such-workload', `there is no workload ${name} in namespace ${namespace}`);
+
+export const notInterceptable = (name: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'manager.not-interceptable',
+    `${name} must not get a traffic-agent: its annotation says so`,
+  );
+
+export const noServicePort = (workload: string, port: string): NearfieldError =>
+  failure(
+    'not_found',
+    'manager.no-service-port',
+    port ? `no service port ${port} leads to ${workload}` : `no service leads to ${workload}`,
+    'A service whose selector matches the pods, with a named target port, is needed.',
+  );
+
+export const ambiguousPort = (workload: string, ports: readonly string[]): NearfieldError =>
+  failure(
+    'invalid_argument',
+    'manager.ambiguous-port',
+    `${workload} has several service ports: ${ports.join(', ')}`,
+    'Name one of them.',
+  );
+
+export const numericTargetPort = (service: string, port: number): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'manager.numeric-target-port',
+    `service ${service} leads to the port number ${port}, which cannot be diverted yet`,
+    'Give the container port a name, and use that name as targetPort of the service.',
+  );
+
+export const portAlreadyIntercepted = (port: number, client: string, name: string): NearfieldError =>
+  failure(
+    'already_exists',
+    'manager.port-already-intercepted',
+    `container port ${port} is already intercepted by ${client}, intercept ${name}`,
+  );
+
+export const interceptExists = (name: string): NearfieldError =>
+  failure('already_exists', 'manager.intercept-exists', `an intercept named ${name} already exists`);
+
+export const noSuchIntercept = (name: string): NearfieldError =>
+  failure('not_found', 'manager.no-such-intercept', `there is no intercept named ${name}`);
+
+export const agentDidNotArrive = (workload: string, why: string): NearfieldError =>
+  failure(
+    'deadline_exceeded',
+    'manager.agent-did-not-arrive',
+    `no traffic-agent of ${workload} arrived in time${why ? `: ${why}` : ''}`,
+  );
+
+export const unsupported = (what: string): NearfieldError =>
+  failure('unimplemented', 'manager.unsupported', `${what} is not supported`);

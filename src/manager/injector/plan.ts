@@ -1,0 +1,137 @@
+import type { V1Container, V1ServicePort } from '../../kube/index.ts';
+import { firstAgentPort, type SidecarConfig, type SidecarPort } from '../../protocol/index.ts';
+import type { ClusterView, Workload } from '../cluster/cluster.ts';
+import { ambiguousPort, noServicePort, notInterceptable, numericTargetPort } from '../errors.ts';
+
+export const annotation = {
+  inject: 'telepresence.io/inject-traffic-agent',
+  config: 'telepresence.io/agent-config',
+  restartedAt: 'telepresence.io/restartedAt',
+} as const;
+
+/** A service port that leads to a container of a workload. */
+export interface PortTarget {
+  readonly serviceName: string;
+  readonly serviceUid: string;
+  readonly servicePort: V1ServicePort;
+  readonly container: V1Container;
+  readonly containerPort: number;
+  /** The container port's name, when the service refers to it by name: only then can the agent take its place. */
+  readonly portName: string | undefined;
+  readonly protocol: 'TCP' | 'UDP';
+}
+
+export function portTargets(view: ClusterView, workload: Workload): PortTarget[] {
+  const containers = workload.object.spec?.template?.spec?.containers ?? [];
+  return view.servicesOf(workload).flatMap((service) =>
+    (service.spec?.ports ?? []).flatMap((servicePort) => {
+      const target = servicePort.targetPort ?? servicePort.port;
+      const protocol = servicePort.protocol === 'UDP' ? 'UDP' : 'TCP';
+      const found = containers
+        .flatMap((container) => (container.ports ?? []).map((port) => ({ container, port })))
+        .find(
+          ({ port }) =>
+            (port.protocol ?? 'TCP') === protocol && (port.name === target || port.containerPort === Number(target)),
+        );
+      const container = found?.container ?? (Number.isInteger(Number(target)) ? containers[0] : undefined);
+      const containerPort = found?.port.containerPort ?? Number(target);
+      return container && Number.isInteger(containerPort)
+        ? [
+            {
+              serviceName: service.metadata?.name ?? '',
+              serviceUid: service.metadata?.uid ?? '',
+              servicePort,
+              container,
+              containerPort,
+              portName: typeof target === 'string' && found?.port.name === target ? target : undefined,
+              protocol,
+            } as const,
+          ]
+        : [];
+    }),
+  );
+}
+
+/** The one port that a user's identifier means: a name or number, with `/TCP` or `/UDP`; empty when there is only one. */
+export function choosePort(
+  targets: readonly PortTarget[],
+  workload: string,
+  identifier: string,
+  service: string,
+): PortTarget {
+  const [id = '', protocol] = identifier.split('/');
+  const matching = targets.filter(
+    (target) =>
+      (!service || target.serviceName === service) &&
+      (!protocol || target.protocol === protocol.toUpperCase()) &&
+      (!id || target.servicePort.name === id || target.servicePort.port === Number(id)),
+  );
+  // Without a name, what can be intercepted goes before what cannot.
+  const able = matching.filter((target) => target.portName !== undefined);
+  const candidates = id || able.length === 0 ? matching : able;
+  const [only, another] = candidates;
+  if (!only) {
+    throw noServicePort(workload, identifier);
+  }
+  if (another && candidates.some((each) => each.containerPort !== only.containerPort)) {
+    throw ambiguousPort(
+      workload,
+      candidates.map(({ servicePort }) => servicePort.name ?? String(servicePort.port)),
+    );
+  }
+  if (only.portName === undefined) {
+    throw numericTargetPort(only.serviceName, only.containerPort);
+  }
+  return only;
+}
+
+export interface PlanOptions {
+  readonly managerHost: string;
+  readonly managerPort: number;
+  readonly logLevel: string;
+}
+
+/** The sidecar's configuration: every named service port gets an agent port of its own. Pure. */
+export function planSidecar(view: ClusterView, workload: Workload, options: PlanOptions): SidecarConfig {
+  const inject = workload.object.spec?.template?.metadata?.annotations?.[annotation.inject];
+  if (inject === 'disabled' || inject === 'false') {
+    throw notInterceptable(workload.name);
+  }
+  const targets = portTargets(view, workload).filter((target) => target.portName !== undefined);
+  const numbers = [...new Set(targets.map(({ containerPort, protocol }) => `${containerPort}/${protocol}`))];
+  const containers = workload.object.spec?.template?.spec?.containers ?? [];
+  return {
+    agentName: workload.name,
+    namespace: workload.namespace,
+    workloadName: workload.name,
+    workloadKind: workload.kind,
+    managerHost: options.managerHost,
+    managerPort: options.managerPort,
+    logLevel: options.logLevel,
+    containers: containers.map((container, index) => ({
+      name: container.name,
+      envPrefix: `${letters(index)}_`,
+      mountPoint: `/tel_app_mounts/${container.name}`,
+      intercepts: targets
+        .filter((target) => target.container.name === container.name)
+        .map(
+          (target): SidecarPort => ({
+            containerPortName: target.portName,
+            serviceName: target.serviceName,
+            serviceUID: target.serviceUid,
+            servicePortName: target.servicePort.name,
+            servicePort: target.servicePort.port,
+            protocol: target.protocol,
+            containerPort: target.containerPort,
+            agentPort: firstAgentPort + numbers.indexOf(`${target.containerPort}/${target.protocol}`),
+          }),
+        ),
+    })),
+  };
+}
+
+/** 0 → A, 25 → Z, 26 → AA. */
+function letters(index: number): string {
+  const head = index >= 26 ? letters(Math.floor(index / 26) - 1) : '';
+  return head + String.fromCharCode(65 + (index % 26));
+}

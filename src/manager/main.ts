@@ -1,0 +1,45 @@
+import { readFileSync } from 'node:fs';
+import { createLogger, formatJsonLine, type LogLevel, logLevels, systemClock } from '../base/index.ts';
+import { loadKubeInCluster } from '../kube/index.ts';
+import { parseOptions, startManager } from './manager.ts';
+
+/** Composition root of the traffic-manager. */
+async function main(): Promise<void> {
+  const options = parseOptions(process.env);
+  if (Array.isArray(options)) {
+    process.stderr.write(`The environment is not right: ${options.join('; ')}\n`);
+    process.exit(2);
+  }
+  if (!('SERVER_PORT' in options)) {
+    return;
+  }
+  const level = logLevels.find((each) => each === options.LOG_LEVEL) ?? ('info' satisfies LogLevel);
+  const log = createLogger({
+    wallMs: () => systemClock.wallMs(),
+    level: () => level,
+    sink: (line) => process.stdout.write(`${formatJsonLine(line)}\n`),
+  });
+  const fatal = (error: unknown): void => {
+    log.error('traffic-manager ends', { error });
+    process.exit(1);
+  };
+  process.on('uncaughtException', fatal);
+  process.on('unhandledRejection', fatal);
+  const scope = await startManager(
+    { kube: loadKubeInCluster(), clock: systemClock, log, resolvConf: readFileSync('/etc/resolv.conf', 'utf8') },
+    options,
+  );
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      log.info('stopping', { signal });
+      void scope.dispose().then(() => process.exit(0));
+    });
+  }
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(
+    `${JSON.stringify({ level: 'error', message: 'traffic-manager could not start', error: String(error) })}\n`,
+  );
+  process.exit(1);
+});

@@ -1,0 +1,127 @@
+import { safeParse } from 'valibot';
+import { type Clock, type Logger, Scope } from '../base/index.ts';
+import { type Kube, kinds, type V1Namespace } from '../kube/index.ts';
+import { createGrpcServer } from '../protocol/transport/index.ts';
+import { ClusterView, systemNamespaces } from './cluster/cluster.ts';
+import { createResolver } from './cluster/dns.ts';
+import { clusterDomainOf, clusterInfo, findServiceSubnets } from './cluster/info.ts';
+import { ensureCertificate } from './injector/certificate.ts';
+import { injectionPatch } from './injector/patch.ts';
+import { createWebhook } from './injector/webhook.ts';
+import { type ManagerOptions, managerOptionsSchema } from './options.ts';
+import { Intercepts } from './service/intercepts.ts';
+import { managerRoutes } from './service/routes.ts';
+import { Store } from './state/store.ts';
+import { TunnelRouter } from './tunnel/router.ts';
+import { DialWatchers } from './tunnel/watchers.ts';
+
+export interface ManagerDeps {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly resolvConf: string;
+}
+
+export function parseOptions(
+  environment: Readonly<Record<string, string | undefined>>,
+): ManagerOptions | readonly string[] {
+  const parsed = safeParse(managerOptionsSchema, environment);
+  return parsed.success ? parsed.output : parsed.issues.map((issue) => `${issue.path?.[0]?.key}: ${issue.message}`);
+}
+
+/** Builds and starts the traffic-manager: gRPC, webhook, leases. What it answers takes it down again. */
+export async function startManager(deps: ManagerDeps, options: ManagerOptions): Promise<Scope> {
+  const { kube, clock, log } = deps;
+  const scope = new Scope((error) => log.error('clean-up failed', { error }));
+  const view = scope.own(new ClusterView(kube, log.child('cluster')));
+  await view.ready();
+  const namespace = await kube.get<V1Namespace>(kinds.namespace, options.MANAGER_NAMESPACE);
+  const store = new Store(clock, namespace?.metadata?.uid ?? '');
+  const clusterDomain = clusterDomainOf(deps.resolvConf);
+  const serviceSubnets = await findServiceSubnets(kube, view);
+  const watchers = new DialWatchers(clock);
+  const plan = {
+    managerHost: `traffic-manager.${options.MANAGER_NAMESPACE}`,
+    managerPort: options.SERVER_PORT,
+    logLevel: options.AGENT_LOG_LEVEL ?? options.LOG_LEVEL,
+  };
+  const intercepts = scope.own(new Intercepts({ kube, view, store, clock, plan, log: log.child('intercept') }));
+  intercepts.relearn();
+  const router = new TunnelRouter({ store, watchers, clock, log: log.child('tunnel') });
+  const nameserver = /^nameserver\s+(\S+)/m.exec(deps.resolvConf)?.[1] ?? '10.96.0.10';
+  const server = createGrpcServer({
+    clock,
+    service: 'manager',
+    acceptTunnel: (stream) => router.accept(stream),
+    routes: managerRoutes({
+      store,
+      view,
+      watchers,
+      intercepts,
+      resolver: createResolver({ nameserver, clusterDomain, clock }),
+      info: () =>
+        clusterInfo({
+          view,
+          serviceSubnets,
+          clusterDomain,
+          podIp: options.POD_IP,
+          managerNamespace: options.MANAGER_NAMESPACE,
+          apiPort: options.SERVER_PORT,
+        }),
+      agentImage: options.AGENT_IMAGE,
+      log: log.child('service'),
+    }),
+  });
+  scope.own(clock.every(1_000, () => store.expire()));
+  // An agent whose pod is gone does not depart when it was killed.
+  scope.own(
+    view.pods.onItemChanged(({ type, object }) => {
+      if (type === 'deleted' || object.metadata?.deletionTimestamp || object.status?.phase === 'Failed') {
+        store.remove(`agent:${object.metadata?.uid}`);
+      }
+    }),
+  );
+  await startWebhook(deps, options, { scope, view, intercepts });
+  await server.listen(options.SERVER_PORT, options.SERVER_HOST || undefined);
+  scope.defer(() => server.close());
+  log.info('traffic-manager is serving', { port: options.SERVER_PORT, clusterDomain });
+  return scope;
+}
+
+interface WebhookParts {
+  readonly scope: Scope;
+  readonly view: ClusterView;
+  readonly intercepts: Intercepts;
+}
+
+async function startWebhook(
+  { kube, clock, log }: ManagerDeps,
+  options: ManagerOptions,
+  { scope, view, intercepts }: WebhookParts,
+): Promise<void> {
+  const certificate = await ensureCertificate(kube, options.MANAGER_NAMESPACE, clock);
+  const webhook = createWebhook({
+    port: options.MUTATOR_WEBHOOK_PORT,
+    certificate,
+    log: log.child('injector'),
+    uninstall: () => intercepts.uninstall(undefined, []),
+    patch: (pod, podNamespace) => {
+      const workload = systemNamespaces.has(podNamespace) ? undefined : view.workloadOfPod(pod, podNamespace);
+      const config = workload && intercepts.configOf(workload);
+      return config
+        ? injectionPatch(pod, { config, image: options.AGENT_IMAGE, pullPolicy: options.AGENT_IMAGE_PULL_POLICY })
+        : [];
+    },
+  });
+  await webhook.listen();
+  scope.defer(() => webhook.close());
+  const name = `agent-injector-webhook-${options.MANAGER_NAMESPACE}`;
+  const caBundle = Buffer.from(certificate.ca).toString('base64');
+  await kube.patch(
+    kinds.mutatingWebhook,
+    name,
+    undefined,
+    [{ op: 'add', path: '/webhooks/0/clientConfig/caBundle', value: caBundle }],
+    'json',
+  );
+}

@@ -1,0 +1,21 @@
+import * as v from 'valibot';
+
+const port = (fallback: number) =>
+  v.optional(
+    v.pipe(v.string(), v.regex(/^\d+$/, 'is not a port'), v.transform(Number), v.maxValue(65_535)),
+    String(fallback),
+  );
+
+/** The environment of the traffic-manager's container: names as the chart's users know them. */
+export const managerOptionsSchema = v.object({
+  LOG_LEVEL: v.optional(v.string(), 'info'),
+  SERVER_HOST: v.optional(v.string(), ''),
+  SERVER_PORT: port(8081),
+  MUTATOR_WEBHOOK_PORT: port(8443),
+  MANAGER_NAMESPACE: v.pipe(v.string('is not set'), v.minLength(1)),
+  POD_IP: v.pipe(v.string('is not set'), v.minLength(1)),
+  AGENT_IMAGE: v.pipe(v.string('is not set'), v.minLength(1)),
+  AGENT_IMAGE_PULL_POLICY: v.optional(v.string(), 'IfNotPresent'),
+  AGENT_LOG_LEVEL: v.optional(v.string()),
+});
+export type ManagerOptions = v.InferOutput<typeof managerOptionsSchema>;

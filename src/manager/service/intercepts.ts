@@ -1,0 +1,176 @@
+import { create } from '@bufbuild/protobuf';
+import { safeParse } from 'valibot';
+import { type Clock, type Logger, toError } from '../../base/index.ts';
+import type { Kube } from '../../kube/index.ts';
+import { type SidecarConfig, sidecarConfigSchema, wire } from '../../protocol/index.ts';
+import type { ClusterView, Workload } from '../cluster/cluster.ts';
+import { badRequest, noSuchIntercept, noSuchWorkload, portAlreadyIntercepted } from '../errors.ts';
+import { annotation, choosePort, type PlanOptions, planSidecar, portTargets } from '../injector/plan.ts';
+import { recreatePods, waitForAgent } from '../rollout/rollout.ts';
+import type { ClientSession, Store } from '../state/store.ts';
+
+export interface InterceptDeps {
+  readonly kube: Kube;
+  readonly view: ClusterView;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly plan: PlanOptions;
+}
+
+/** What the life of intercepts needs: which workloads have an agent, and how they get one. */
+export class Intercepts {
+  readonly #deps: InterceptDeps;
+  /** Sidecar configurations by workload: the injector patches only pods of these. */
+  readonly #configs = new Map<string, SidecarConfig>();
+  readonly #controller = new AbortController();
+
+  constructor(deps: InterceptDeps) {
+    this.#deps = deps;
+  }
+
+  dispose(): void {
+    this.#controller.abort();
+  }
+
+  /** After a restart the pods themselves tell which workloads have an agent. */
+  relearn(): void {
+    for (const pod of this.#deps.view.pods.items.values()) {
+      const text = pod.metadata?.annotations?.[annotation.config];
+      const workload = text && this.#deps.view.workloadOfPod(pod, pod.metadata?.namespace ?? '');
+      const config = text ? parseConfig(text) : undefined;
+      if (workload && config) {
+        this.#configs.set(keyOf(workload), config);
+      }
+    }
+  }
+
+  configOf(workload: Workload): SidecarConfig | undefined {
+    const inject = workload.object.spec?.template?.metadata?.annotations?.[annotation.inject];
+    if (inject === 'disabled' || inject === 'false') {
+      return undefined;
+    }
+    return (
+      this.#configs.get(keyOf(workload)) ??
+      (inject === 'enabled' ? planSidecar(this.#deps.view, workload, this.#deps.plan) : undefined)
+    );
+  }
+
+  find(name: string, namespace: string, kind = ''): Workload {
+    const workload = this.#deps.view.workload(name, namespace, kind || undefined);
+    if (!workload) {
+      throw noSuchWorkload(name, namespace);
+    }
+    return workload;
+  }
+
+  /** A dry run: nothing in the cluster changes. A user's mistake is an answer, not a failed call. */
+  prepare(client: ClientSession, spec: wire.InterceptSpec): wire.PreparedIntercept {
+    try {
+      const { workload, target } = this.#resolve(client, spec);
+      return create(wire.PreparedInterceptSchema, {
+        namespace: workload.namespace,
+        serviceUid: target.serviceUid,
+        serviceName: target.serviceName,
+        servicePortName: target.servicePort.name ?? '',
+        servicePort: target.servicePort.port,
+        workloadKind: workload.kind,
+        protocol: target.protocol,
+        containerName: target.container.name,
+        containerPort: target.containerPort,
+      });
+    } catch (error) {
+      const { message, hint } = toError(error);
+      return create(wire.PreparedInterceptSchema, { error: hint ? `${message}. ${hint}` : message, errorCategory: 1 });
+    }
+  }
+
+  async create(client: ClientSession, spec: wire.InterceptSpec, signal: AbortSignal): Promise<wire.InterceptInfo> {
+    if (!spec.name || !spec.client || !spec.agent || !spec.namespace || !spec.mechanism) {
+      throw badRequest('an intercept needs name, client, agent, namespace and mechanism');
+    }
+    const { workload, target } = this.#resolve(client, spec);
+    await this.ensureAgent(workload, signal);
+    const complete = {
+      ...spec,
+      workloadKind: workload.kind,
+      serviceUid: target.serviceUid,
+      serviceName: target.serviceName,
+      servicePortName: target.servicePort.name ?? '',
+      servicePort: target.servicePort.port,
+      protocol: target.protocol,
+      containerName: target.container.name,
+      containerPort: target.containerPort,
+    };
+    return this.#deps.store.addIntercept(client, complete);
+  }
+
+  remove(client: ClientSession, name: string): void {
+    if (!this.#deps.store.removeIntercept(`${client.id}:${name}`)) {
+      throw noSuchIntercept(name);
+    }
+  }
+
+  /** Puts an agent into the pods of a workload and waits for the first one. */
+  async ensureAgent(workload: Workload, signal: AbortSignal): Promise<void> {
+    const config = planSidecar(this.#deps.view, workload, this.#deps.plan);
+    const key = keyOf(workload);
+    const before = this.#configs.get(key);
+    this.#configs.set(key, config);
+    if (this.#deps.store.agentsOf(workload.name, workload.namespace).length > 0 && before) {
+      return;
+    }
+    // The pods that are left over after the first agent's arrival are replaced in the background.
+    const recreation = recreatePods(this.#deps, workload, config, this.#controller.signal);
+    recreation.catch((error: unknown) =>
+      this.#deps.log.warn('re-creating pods failed', { workload: workload.name, error }),
+    );
+    try {
+      await Promise.race([
+        waitForAgent(this.#deps, workload, signal),
+        recreation.then(() => new Promise<never>(() => undefined)),
+      ]);
+    } catch (error) {
+      this.#configs.delete(key);
+      throw error;
+    }
+  }
+
+  /** Takes the agents out again; an empty list means every workload of the namespace, no namespace all. */
+  async uninstall(namespace: string | undefined, names: readonly string[]): Promise<void> {
+    for (const workload of this.#deps.view.workloads(namespace)) {
+      const isMeant = names.length === 0 || names.includes(workload.name);
+      const hasAgent = this.#deps.view.podsOf(workload).some((pod) => pod.metadata?.annotations?.[annotation.config]);
+      if (isMeant && (this.#configs.delete(keyOf(workload)) || hasAgent)) {
+        await recreatePods(this.#deps, workload, undefined, this.#controller.signal);
+      }
+    }
+  }
+
+  #resolve(client: ClientSession, spec: wire.InterceptSpec) {
+    const workload = this.find(spec.agent, spec.namespace || client.info.namespace, spec.workloadKind);
+    const target = choosePort(
+      portTargets(this.#deps.view, workload),
+      workload.name,
+      spec.portIdentifier,
+      spec.serviceName,
+    );
+    planSidecar(this.#deps.view, workload, this.#deps.plan);
+    const holder = this.#deps.store.holderOf(workload.name, workload.namespace, target.containerPort);
+    if (holder && !spec.wiretap && holder.id !== `${client.id}:${spec.name}`) {
+      throw portAlreadyIntercepted(target.containerPort, holder.spec?.client ?? '', holder.spec?.name ?? '');
+    }
+    return { workload, target };
+  }
+}
+
+const keyOf = ({ kind, namespace, name }: Workload): string => `${kind}/${namespace}/${name}`;
+
+function parseConfig(text: string): SidecarConfig | undefined {
+  try {
+    const parsed = safeParse(sidecarConfigSchema, JSON.parse(text));
+    return parsed.success ? parsed.output : undefined;
+  } catch {
+    return undefined;
+  }
+}

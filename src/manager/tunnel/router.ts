@@ -1,0 +1,230 @@
+import { createSocket } from 'node:dgram';
+import { type Clock, formatIp, type IpBytes, type Logger } from '../../base/index.ts';
+import {
+  type ConnId,
+  parseStreamInfo,
+  type StreamInfo,
+  serializeConnId,
+  serializeStreamOk,
+  tunnelCode,
+} from '../../protocol/index.ts';
+import {
+  dialResultTrailer,
+  dialTcp,
+  joinTo,
+  relaySocket,
+  resultOfCode,
+  type TunnelHandlers,
+  type TunnelStream,
+} from '../../protocol/transport/index.ts';
+import type { Store } from '../state/store.ts';
+import type { DialWatchers } from './watchers.ts';
+
+const defaultDialTimeoutMs = 5_000;
+const maxDialTimeoutMs = 30_000;
+const udpIdleMs = 60_000;
+/** What may wait for a dial to end: a window of it is on the way at most, so this is only a guard. */
+const maxEarlyBytes = 8 * 1024 * 1024;
+
+export interface RouterDeps {
+  readonly store: Store;
+  readonly watchers: DialWatchers;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+const silent: TunnelHandlers = {
+  onControl: () => undefined,
+  onData: () => undefined,
+  onEnd: () => undefined,
+  onClose: () => undefined,
+  onDrain: () => undefined,
+};
+
+/** Chooses the far end of each tunnel: a stream that is waited for, a client's program, or the cluster's network. */
+export class TunnelRouter {
+  readonly #deps: RouterDeps;
+
+  constructor(deps: RouterDeps) {
+    this.#deps = deps;
+  }
+
+  accept(stream: TunnelStream): void {
+    let delegate: TunnelHandlers | undefined;
+    let info: StreamInfo | undefined;
+    const early: (() => void)[] = [];
+    let earlyBytes = 0;
+    const route = (handlers: TunnelHandlers): void => {
+      delegate = handlers;
+      for (const replay of early.splice(0)) {
+        replay();
+      }
+      stream.resume();
+    };
+    const deliver = (event: (handlers: TunnelHandlers) => void): void => {
+      if (delegate) {
+        event(delegate);
+      } else {
+        early.push(() => delegate && event(delegate));
+      }
+    };
+    stream.start({
+      onControl: (code, body) => {
+        if (info) {
+          deliver((handlers) => handlers.onControl(code, body));
+          if (!delegate && code === tunnelCode.session) {
+            this.#fromAgent(stream, info, Buffer.from(body).toString('utf8'), route);
+          }
+          return;
+        }
+        info = code === tunnelCode.streamInfo ? parseStreamInfo(body) : undefined;
+        if (!info) {
+          stream.reset();
+          return;
+        }
+        stream.send(tunnelCode.streamOk, serializeStreamOk());
+        if (this.#deps.store.clients.has(info.sessionId)) {
+          this.#fromClient(stream, info, route);
+        } else if (!this.#deps.store.agents.has(info.sessionId)) {
+          stream.send(tunnelCode.dialReject);
+          stream.finish({ [dialResultTrailer]: 'prohibited' });
+        }
+      },
+      onData: (slice, last) => {
+        if (!delegate) {
+          stream.pause();
+          earlyBytes += slice.length;
+          if (earlyBytes > maxEarlyBytes) {
+            stream.reset();
+            return;
+          }
+        }
+        deliver((handlers) => handlers.onData(slice, last));
+      },
+      onEnd: () => deliver((handlers) => handlers.onEnd()),
+      onDrain: () => delegate?.onDrain(),
+      onClose: (error) => deliver((handlers) => handlers.onClose(error)),
+    });
+  }
+
+  #fromClient(stream: TunnelStream, info: StreamInfo, route: (handlers: TunnelHandlers) => void): void {
+    const waiting = this.#deps.watchers.take(info.sessionId, serializeConnId(info.id));
+    if (waiting) {
+      route(joinTo(stream, waiting.stream, info.id.protocol));
+      waiting.join(joinTo(waiting.stream, stream, info.id.protocol));
+    } else if (info.id.protocol === 'udp') {
+      this.#dialUdp(stream, info.id, route);
+    } else {
+      void this.#dialTcp(stream, info, route);
+    }
+  }
+
+  /** A peer's agent without a direct watcher: its client is asked to come and fetch the connection. */
+  #fromAgent(
+    stream: TunnelStream,
+    info: StreamInfo,
+    clientSession: string,
+    route: (handlers: TunnelHandlers) => void,
+  ): void {
+    const asked = this.#deps.watchers.ask(clientSession, info, { stream, join: route });
+    if (!asked) {
+      route(silent);
+      stream.send(tunnelCode.dialReject);
+      stream.finish();
+    }
+  }
+
+  async #dialTcp(stream: TunnelStream, info: StreamInfo, route: (handlers: TunnelHandlers) => void): Promise<void> {
+    const { destination, destinationPort } = info.id;
+    const wanted = info.dialTimeoutMs > 0 ? info.dialTimeoutMs : defaultDialTimeoutMs;
+    const outcome = isForbidden(destination)
+      ? ({ result: 'prohibited' } as const)
+      : await dialTcp(this.#deps.clock, destination, destinationPort, Math.min(wanted, maxDialTimeoutMs));
+    if (outcome.result !== 'ok') {
+      this.#deps.log.debug('dial failed', { to: formatIp(destination), port: destinationPort, result: outcome.result });
+      route(silent);
+      stream.send(tunnelCode.dialReject);
+      stream.finish({ [dialResultTrailer]: outcome.result });
+      return;
+    }
+    if (stream.isClosed) {
+      outcome.socket.destroy();
+      return;
+    }
+    stream.send(tunnelCode.dialOk);
+    route(relaySocket(outcome.socket, stream));
+  }
+
+  /** One connected socket per flow, so that an ICMP error comes back as one; a datagram is a message. */
+  #dialUdp(stream: TunnelStream, id: ConnId, route: (handlers: TunnelHandlers) => void): void {
+    const { clock } = this.#deps;
+    if (isForbidden(id.destination)) {
+      route(silent);
+      stream.send(tunnelCode.dialReject);
+      stream.finish({ [dialResultTrailer]: 'prohibited' });
+      return;
+    }
+    const socket = createSocket(id.destination.length === 4 ? 'udp4' : 'udp6');
+    let isOpen = true;
+    let parts: Uint8Array[] = [];
+    const end = (result?: string): void => {
+      if (isOpen) {
+        isOpen = false;
+        void idle.dispose();
+        socket.close();
+        if (result) {
+          stream.send(tunnelCode.dialReject);
+        }
+        stream.finish(result ? { [dialResultTrailer]: result } : {});
+      }
+    };
+    let active = true;
+    const idle = clock.every(udpIdleMs, () => {
+      if (!active) {
+        end();
+      }
+      active = false;
+    });
+    socket.on('error', (error: NodeJS.ErrnoException) => end(resultOfCode(error.code)));
+    socket.on('message', (message) => {
+      active = true;
+      // A slow reader loses datagrams here, as it would on a wire.
+      stream.sendData(message);
+    });
+    socket.connect(id.destinationPort, formatIp(id.destination), () => {
+      if (!isOpen) {
+        return;
+      }
+      stream.send(tunnelCode.dialOk);
+      route({
+        ...silent,
+        onData: (slice, last) => {
+          active = true;
+          parts.push(slice);
+          if (last && isOpen) {
+            socket.send(parts.length === 1 ? slice : Buffer.concat(parts));
+            parts = [];
+          }
+        },
+        onControl: (code) => {
+          if (code === tunnelCode.disconnect) {
+            end();
+          }
+        },
+        onEnd: () => end(),
+        onClose: () => end(),
+      });
+    });
+  }
+}
+
+/** A client must not reach the manager's own loopback, nor what is only valid on its link. */
+function isForbidden(ip: IpBytes): boolean {
+  if (ip.length === 4) {
+    const [a = 0, b = 0] = ip;
+    return a === 0 || a === 127 || (a === 169 && b === 254) || a >= 224;
+  }
+  const isLow = ip.subarray(0, 15).every((byte) => byte === 0) && (ip[15] ?? 0) <= 1;
+  const isLinkLocal = ip[0] === 0xfe && ((ip[1] ?? 0) & 0xc0) === 0x80;
+  return isLow || isLinkLocal || ip[0] === 0xff;
+}

@@ -1,0 +1,86 @@
+import { create } from '@bufbuild/protobuf';
+import type { Clock, Disposable } from '../../base/index.ts';
+import { type StreamInfo, serializeConnId, wire } from '../../protocol/index.ts';
+import type { TunnelHandlers, TunnelStream } from '../../protocol/transport/index.ts';
+
+export interface WaitingStream {
+  readonly stream: TunnelStream;
+  readonly join: (handlers: TunnelHandlers) => void;
+}
+
+/** Requests that a client has not taken from its watch yet; a client that does not read is asked no more. */
+const maxQueued = 1_000;
+const joinMarginMs = 2_000;
+
+/** Clients that listen for reverse dials, and the agents' streams that wait for them. */
+export class DialWatchers {
+  readonly #queues = new Map<string, { requests: wire.DialRequest[]; wake: () => void }>();
+  readonly #waiting = new Map<string, WaitingStream & { readonly timer: Disposable }>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  async *watch(sessionId: string, signal: AbortSignal): AsyncGenerator<wire.DialRequest> {
+    const queue = { requests: [] as wire.DialRequest[], wake: (): void => undefined };
+    this.#queues.set(sessionId, queue);
+    const abort = (): void => queue.wake();
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      while (!signal.aborted && this.#queues.get(sessionId) === queue) {
+        const request = queue.requests.shift();
+        if (request) {
+          yield request;
+        } else {
+          await new Promise<void>((resolve) => {
+            queue.wake = resolve;
+          });
+        }
+      }
+    } finally {
+      signal.removeEventListener('abort', abort);
+      if (this.#queues.get(sessionId) === queue) {
+        this.#queues.delete(sessionId);
+      }
+    }
+  }
+
+  /** Asks a client to open a tunnel with this connection id. Answers false when it does not listen. */
+  ask(sessionId: string, info: StreamInfo, waiting: WaitingStream): boolean {
+    const queue = this.#queues.get(sessionId);
+    if (!queue || queue.requests.length >= maxQueued) {
+      return false;
+    }
+    const id = serializeConnId(info.id);
+    const key = keyOf(sessionId, id);
+    const timer = this.#clock.after(info.dialTimeoutMs + info.roundtripLatencyMs + joinMarginMs, () => {
+      this.#waiting.delete(key);
+      waiting.stream.reset();
+    });
+    this.#waiting.set(key, { ...waiting, timer });
+    queue.requests.push(
+      create(wire.DialRequestSchema, {
+        connId: id,
+        roundtripLatency: BigInt(Math.round(info.roundtripLatencyMs * 1e6)),
+        dialTimeout: BigInt(Math.round(info.dialTimeoutMs * 1e6)),
+      }),
+    );
+    queue.wake();
+    return true;
+  }
+
+  take(sessionId: string, id: Uint8Array): WaitingStream | undefined {
+    const key = keyOf(sessionId, id);
+    const waiting = this.#waiting.get(key);
+    if (waiting) {
+      this.#waiting.delete(key);
+      void waiting.timer.dispose();
+    }
+    return waiting;
+  }
+}
+
+function keyOf(sessionId: string, id: Uint8Array): string {
+  return `${sessionId} ${Buffer.from(id).toString('hex')}`;
+}
