@@ -1,0 +1,133 @@
+import { createServer } from 'node:http';
+import { create } from '@bufbuild/protobuf';
+import { safeParse } from 'valibot';
+import { type Clock, type Logger, Scope } from '../base/index.ts';
+import {
+  Agent,
+  agentHealthPort,
+  type SidecarConfig,
+  sidecarConfigSchema,
+  wire,
+  wireVersion,
+} from '../protocol/index.ts';
+import { createGrpcServer } from '../protocol/transport/index.ts';
+import { allEnvironments } from './environment.ts';
+import { badConfiguration } from './errors.ts';
+import { ManagerLink } from './manager/link.ts';
+import { decide } from './port/diversion.ts';
+import { Forwarder } from './port/forwarder.ts';
+import { Diverter } from './tunnel/diverter.ts';
+
+export interface AgentDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+const mechanism = { name: 'tcp', product: 'nearfield', version: wireVersion };
+
+export function parseSidecarConfig(text: string | undefined): SidecarConfig {
+  let value: unknown;
+  try {
+    value = JSON.parse(text ?? '');
+  } catch {
+    throw badConfiguration('AGENT_CONFIG is not JSON');
+  }
+  const parsed = safeParse(sidecarConfigSchema, value);
+  if (!parsed.success) {
+    throw badConfiguration(parsed.issues.map(({ message }) => message).join('; '));
+  }
+  return parsed.output;
+}
+
+/** Builds and starts the traffic-agent: forwarders first, so that the pod serves whatever becomes of the manager. */
+export async function startAgent({ clock, log, environment }: AgentDeps): Promise<Scope> {
+  const config = parseSidecarConfig(environment.AGENT_CONFIG);
+  const podIp = environment._TEL_AGENT_POD_IP ?? '';
+  const scope = new Scope((error) => log.error('clean-up failed', { error }));
+  const environments = allEnvironments(config, environment);
+  const diverter = new Diverter(clock, log.child('tunnel'), () => link?.openTunnel());
+  let link: ManagerLink | undefined;
+
+  const forwarders = new Map<number, Forwarder>();
+  for (const port of config.containers.flatMap((container) => container.intercepts)) {
+    if (!forwarders.has(port.agentPort) && port.protocol !== 'UDP') {
+      const { agentPort, containerPort } = port;
+      const forwarder = scope.own(
+        new Forwarder({ agentPort, containerPort, podIp, diverter, clock, log: log.child('port') }),
+      );
+      await forwarder.listen();
+      forwarders.set(agentPort, forwarder);
+    }
+  }
+  const grpc = createGrpcServer({
+    clock,
+    service: 'agent',
+    acceptTunnel: (stream) => diverter.accept(stream),
+    routes: (router) =>
+      router.service(Agent, {
+        version: () => ({ name: 'Nearfield Traffic Agent', version: wireVersion }),
+        watchDial: ({ sessionId }, { signal }) => diverter.watch(sessionId, signal),
+      }),
+  });
+  const apiPort = await grpc.listen(0);
+  scope.defer(() => grpc.close());
+
+  let isReady = false;
+  link = new ManagerLink({
+    host: config.managerHost,
+    port: config.managerPort,
+    clock,
+    log: log.child('manager'),
+    info: create(wire.AgentInfoSchema, {
+      name: config.agentName,
+      namespace: config.namespace,
+      kind: config.workloadKind,
+      podIp,
+      podName: environment._TEL_AGENT_NAME ?? '',
+      podUid: environment._TEL_AGENT_POD_UID ?? '',
+      product: 'nearfield',
+      version: wireVersion,
+      mechanisms: [mechanism],
+      apiPort,
+      containers: Object.fromEntries(Object.entries(environments).map(([name, each]) => [name, { environment: each }])),
+    }),
+    environmentOf: (container) => environments[container] ?? {},
+    onIntercepts: (intercepts) => {
+      const { diversions, reviews } = decide(config, intercepts);
+      for (const [agentPort, forwarder] of forwarders) {
+        forwarder.divert(diversions.get(agentPort));
+      }
+      return reviews;
+    },
+    onConnected: () => {
+      isReady = true;
+    },
+  });
+  scope.own(link);
+  link.start();
+  // Ready without the manager too, after a while: the application must not wait for us.
+  scope.own(
+    clock.after(10_000, () => {
+      isReady = true;
+    }),
+  );
+  await serveHealth(scope, () => isReady);
+  log.info('traffic-agent is serving', { workload: config.workloadName, ports: [...forwarders.keys()], apiPort });
+  return scope;
+}
+
+function serveHealth(scope: Scope, isReady: () => boolean): Promise<void> {
+  const server = createServer((_, response) => {
+    response.statusCode = isReady() ? 200 : 503;
+    response.end();
+  });
+  scope.defer(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(agentHealthPort, '::', () => resolve());
+  });
+}

@@ -1,0 +1,32 @@
+import { createLogger, formatJsonLine, systemClock } from '../base/index.ts';
+import { startAgent } from './agent.ts';
+
+/** New connections may still come for a moment after SIGTERM, until every node knows that the pod is ending. */
+const drainMs = 2_000;
+
+/** Composition root of the traffic-agent. */
+async function main(): Promise<void> {
+  const log = createLogger({
+    wallMs: () => systemClock.wallMs(),
+    sink: (line) => process.stdout.write(`${formatJsonLine(line)}\n`),
+  });
+  const fatal = (error: unknown): void => {
+    log.error('traffic-agent ends', { error });
+    process.exit(1);
+  };
+  process.on('uncaughtException', fatal);
+  process.on('unhandledRejection', fatal);
+  const scope = await startAgent({ clock: systemClock, log, environment: process.env });
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      systemClock.after(drainMs, () => void scope.dispose().then(() => process.exit(0)));
+    });
+  }
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(
+    `${JSON.stringify({ level: 'error', message: 'traffic-agent could not start', error: String(error) })}\n`,
+  );
+  process.exit(1);
+});

@@ -1,0 +1,166 @@
+import type { ClientHttp2Session } from 'node:http2';
+import { create } from '@bufbuild/protobuf';
+import { type Client, Code, ConnectError, createClient } from '@connectrpc/connect';
+import { type Clock, type Disposable, type Logger, sleep, withTimeout } from '../../base/index.ts';
+import { wire } from '../../protocol/index.ts';
+import { createCallTransport, openHttp2, openTunnel } from '../../protocol/transport/index.ts';
+import type { Review } from '../port/diversion.ts';
+import type { OpenManagerTunnel } from '../tunnel/diverter.ts';
+
+export interface LinkOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly info: wire.AgentInfo;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** A snapshot of the intercepts that concern this workload; answers what is to be reviewed. */
+  readonly onIntercepts: (intercepts: readonly wire.InterceptInfo[]) => readonly Review[];
+  readonly environmentOf: (container: string) => Record<string, string>;
+  readonly onConnected: () => void;
+}
+
+const retryMs = 1_000;
+const remainPeriodMs = 5_000;
+const callTimeoutMs = 5_000;
+/** How long intercepts are kept without the manager: its restart must not disturb them. */
+const graceMs = 20_000;
+const { ACTIVE, AGENT_ERROR } = wire.InterceptDispositionType;
+
+type Manager = Client<typeof wire.Manager>;
+
+/** The agent's connection to the manager: made again whenever it breaks, under the same session id. */
+export class ManagerLink implements Disposable {
+  readonly #options: LinkOptions;
+  readonly #controller = new AbortController();
+  #session: ClientHttp2Session | undefined;
+  #sessionId: string | undefined;
+  #loop: Promise<void> | undefined;
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#loop = this.#run();
+  }
+
+  readonly openTunnel: OpenManagerTunnel = () =>
+    this.#session && !this.#session.destroyed && this.#sessionId
+      ? { stream: openTunnel(this.#session, 'manager'), sessionId: this.#sessionId }
+      : undefined;
+
+  /** Departs, with a short limit: the pod is ending. */
+  async dispose(): Promise<void> {
+    if (this.#session && this.#sessionId) {
+      const manager = createClient(wire.Manager, createCallTransport(this.#session));
+      await manager.depart({ sessionId: this.#sessionId }, { timeoutMs: 1_000 }).catch(() => undefined);
+    }
+    this.#controller.abort();
+    this.#session?.destroy();
+    await this.#loop?.catch(() => undefined);
+  }
+
+  async #run(): Promise<void> {
+    const { clock, log, onIntercepts } = this.#options;
+    const { signal } = this.#controller;
+    let lostAt: number | undefined;
+    while (!signal.aborted) {
+      try {
+        await this.#connectOnce(() => {
+          lostAt = undefined;
+        });
+      } catch (error) {
+        log.debug('the connection to the traffic-manager ended', { error });
+      }
+      this.#session?.destroy();
+      this.#session = undefined;
+      lostAt ??= clock.nowMs();
+      if (clock.nowMs() - lostAt > graceMs) {
+        onIntercepts([]);
+      }
+      await sleep(clock, retryMs, signal).catch(() => undefined);
+    }
+  }
+
+  async #connectOnce(connected: () => void): Promise<void> {
+    const { host, port, clock } = this.#options;
+    const { signal } = this.#controller;
+    this.#session = await openHttp2({ host, port }, { clock, signal });
+    const manager = createClient(wire.Manager, createCallTransport(this.#session));
+    await manager.version({}, { timeoutMs: callTimeoutMs });
+    const session = { sessionId: await this.#arrive(manager) };
+    connected();
+    this.#options.onConnected();
+    const watch = new AbortController();
+    const abort = (): void => watch.abort();
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      await Promise.race([
+        this.#watchIntercepts(manager, session, watch.signal),
+        this.#remain(manager, session, watch.signal),
+      ]);
+    } finally {
+      signal.removeEventListener('abort', abort);
+      watch.abort();
+    }
+  }
+
+  /** The session id stays the same over reconnections; a manager that cannot reconnect gets a new arrival. */
+  async #arrive(manager: Manager): Promise<string> {
+    const { info } = this.#options;
+    if (this.#sessionId) {
+      try {
+        await manager.reconnectAgent(
+          { session: { sessionId: this.#sessionId }, agent: info },
+          { timeoutMs: callTimeoutMs },
+        );
+        return this.#sessionId;
+      } catch (error) {
+        if (!(error instanceof ConnectError) || error.code === Code.Unavailable) {
+          throw error;
+        }
+      }
+    }
+    const { sessionId } = await manager.arriveAsAgent(info, { timeoutMs: callTimeoutMs });
+    this.#sessionId = sessionId || this.#sessionId;
+    return this.#sessionId ?? '';
+  }
+
+  async #remain(manager: Manager, session: { sessionId: string }, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      await sleep(this.#options.clock, remainPeriodMs, signal);
+      await manager.remain({ session }, { timeoutMs: callTimeoutMs });
+    }
+  }
+
+  async #watchIntercepts(manager: Manager, session: { sessionId: string }, signal: AbortSignal): Promise<void> {
+    for await (const { intercepts } of manager.watchIntercepts(session, { signal })) {
+      for (const review of this.#options.onIntercepts(intercepts)) {
+        await this.#review(manager, session, review);
+      }
+    }
+  }
+
+  async #review(
+    manager: Manager,
+    session: { sessionId: string },
+    { id, containerName, conflict }: Review,
+  ): Promise<void> {
+    const { info, environmentOf, clock } = this.#options;
+    const request = create(wire.ReviewInterceptRequestSchema, {
+      session,
+      id,
+      podIp: info.podIp,
+      ...(conflict
+        ? { disposition: AGENT_ERROR, message: `Conflicts with the currently-served intercept ${conflict}` }
+        : { disposition: ACTIVE, mechanismArgsDesc: 'all TCP connections', environment: environmentOf(containerName) }),
+    });
+    await withTimeout(clock, callTimeoutMs, 'the review', () => manager.reviewIntercept(request)).catch(
+      (error: unknown) => {
+        if (!(error instanceof ConnectError) || error.code !== Code.NotFound) {
+          throw error;
+        }
+      },
+    );
+  }
+}
