@@ -12,7 +12,7 @@ const production = flags.has('--production');
 const editorNode = 'node20';
 const ownNode = 'node24';
 
-const bundles = [
+const all = [
   { name: 'extension', entry: 'src/extension/extension.ts', target: editorNode, external: ['vscode'] },
   { name: 'connector', entry: 'src/connector/worker.ts', target: editorNode },
   { name: 'nearfield', entry: 'src/connector/main.ts', target: editorNode },
@@ -20,6 +20,9 @@ const bundles = [
   { name: 'manager', entry: 'src/manager/main.ts', target: ownNode },
   { name: 'agent', entry: 'src/agent/main.ts', target: ownNode },
 ];
+
+const only = process.argv.find((argument) => argument.startsWith('--only='))?.slice('--only='.length).split(',');
+const bundles = all.filter(({ name }) => !only || only.includes(name));
 
 const common = {
   bundle: true,

@@ -8,6 +8,7 @@ export interface KubeObject {
     readonly namespace?: string;
     readonly resourceVersion?: string;
     readonly uid?: string;
+    readonly labels?: Readonly<Record<string, string>>;
   };
 }
 

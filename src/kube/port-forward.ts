@@ -48,6 +48,8 @@ function opened(socket: WebSocket, pod: string, signal?: AbortSignal): Promise<v
     const end = (): void => signal?.removeEventListener('abort', abort);
     signal?.addEventListener('abort', abort, { once: true });
     socket.once('open', () => {
+      // A server that speaks first does so before the duplex is made: nothing is read until then.
+      socket.pause();
       end();
       resolve();
     });

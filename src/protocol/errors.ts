@@ -1,4 +1,4 @@
-import { type ErrorCode, errorCodes, NearfieldError } from '../base/index.ts';
+import { type ErrorCode, errorCodes, NearfieldError, toError } from '../base/index.ts';
 
 export function streamBroken(why: string, cause?: unknown): NearfieldError {
   return new NearfieldError(`the tunnel stream broke: ${why}`, {
@@ -34,4 +34,17 @@ export function noHttp2Session(cause?: unknown): NearfieldError {
 /** gRPC numbers its codes 1 to 16 in the order of our names. */
 export function errorCodeFromGrpc(status: number): ErrorCode {
   return errorCodes[status - 1] ?? 'unknown';
+}
+
+/** What a gRPC library throws, as our error: the code survives, the text is the peer's. */
+export function errorOfConnect(what: string, thrown: unknown): NearfieldError {
+  if (thrown instanceof NearfieldError || typeof thrown !== 'object' || thrown === null || !('rawMessage' in thrown)) {
+    return toError(thrown);
+  }
+  const { code, rawMessage } = thrown as { code?: unknown; rawMessage?: unknown };
+  return new NearfieldError(String(rawMessage) || what, {
+    code: errorCodeFromGrpc(Number(code)),
+    reason: 'protocol.call-refused',
+    cause: thrown,
+  });
 }

@@ -6,6 +6,7 @@ export {
   maxDialBodyBytes,
   serializeDialFrame,
 } from './dial/index.ts';
+export { errorOfConnect } from './errors.ts';
 export { Agent } from './gen/agent_pb.js';
 export * as wire from './gen/manager_pb.js';
 export {

@@ -1,0 +1,152 @@
+import type { Event, PlainError } from '../base/index.ts';
+import type { DaemonStatus } from '../protocol/index.ts';
+
+/** Where a running daemon is reached. The connector never starts one. */
+export interface DaemonSockets {
+  readonly control: string;
+  readonly dial: string;
+}
+
+export interface ClusterChoice {
+  readonly kubeconfig?: string | undefined;
+  readonly context?: string | undefined;
+}
+
+export interface ConnectRequest extends ClusterChoice {
+  readonly namespace?: string | undefined;
+  readonly managerNamespace?: string | undefined;
+  readonly daemon?: DaemonSockets | undefined;
+}
+
+export interface InstallRequest extends ClusterChoice {
+  readonly managerNamespace?: string | undefined;
+  readonly image?: string | undefined;
+}
+
+export interface InterceptRequest {
+  /** `name` or `kind/name`. */
+  readonly workload: string;
+  readonly namespace?: string | undefined;
+  /** Name or number of the service port; may be left out when there is one. */
+  readonly servicePort?: string | undefined;
+  readonly localPort: number;
+  readonly name?: string | undefined;
+}
+
+export interface Inspection {
+  readonly contexts: readonly string[];
+  readonly currentContext: string;
+  readonly server: string;
+  readonly namespace: string;
+}
+
+export interface Attachment {
+  readonly name: string;
+  readonly workload: string;
+  readonly kind: string;
+  readonly namespace: string;
+  readonly servicePort: number;
+  readonly containerPort: number;
+  readonly localHost: string;
+  readonly localPort: number;
+  readonly state: 'waiting' | 'active' | 'error';
+  readonly message?: string;
+}
+
+export type ConnectionState =
+  | { readonly state: 'disconnected' }
+  | { readonly state: 'connecting'; readonly step: string }
+  | { readonly state: 'connected'; readonly since: number }
+  | { readonly state: 'reconnecting'; readonly reason: string; readonly attempt: number }
+  | { readonly state: 'failed'; readonly error: PlainError };
+
+export interface WorkloadView {
+  readonly kind: string;
+  readonly name: string;
+  readonly namespace: string;
+  readonly state: 'no-agent' | 'installed' | 'intercepted';
+  /** `user@host` of those who intercept it. */
+  readonly interceptedBy: readonly string[];
+}
+
+export interface ServiceView {
+  readonly name: string;
+  readonly ports: readonly {
+    readonly name?: string;
+    readonly port: number;
+    readonly targetPort: string;
+    readonly protocol: string;
+  }[];
+}
+
+export interface NamespaceView {
+  readonly name: string;
+  readonly workloads: readonly WorkloadView[];
+  readonly services: readonly ServiceView[];
+}
+
+export interface HealthView {
+  readonly name: string;
+  readonly severity: 'warn' | 'error';
+  readonly sentence: string;
+}
+
+export interface DaemonView {
+  readonly state: 'none' | 'attached' | 'gone';
+  readonly version?: string;
+  readonly device?: string;
+  readonly subnets: readonly string[];
+  readonly dns?: {
+    readonly localAddress: string;
+    readonly excludeSuffixes: readonly string[];
+    readonly includeSuffixes: readonly string[];
+    readonly timeoutMs: number;
+  };
+}
+
+/** Everything that can be shown, as one value. Whoever shows it never guesses at state. */
+export interface ConnectorSnapshot {
+  readonly connection: ConnectionState;
+  readonly target?: {
+    readonly context: string;
+    readonly server: string;
+    readonly namespace: string;
+    readonly managerNamespace: string;
+    readonly mappedNamespaces: readonly string[];
+  };
+  readonly daemon: DaemonView;
+  readonly manager?: { readonly name: string; readonly version: string; readonly agentImage: string };
+  readonly namespaces: readonly NamespaceView[];
+  readonly attachments: readonly Attachment[];
+  readonly health: readonly HealthView[];
+}
+
+export const emptySnapshot: ConnectorSnapshot = {
+  connection: { state: 'disconnected' },
+  daemon: { state: 'none', subnets: [] },
+  namespaces: [],
+  attachments: [],
+  health: [],
+};
+
+/** The user-side brain. Errors are ours, with reasons from `errors.ts` of connector and kube. */
+export interface Connector {
+  readonly snapshot: ConnectorSnapshot;
+  readonly onSnapshotChanged: Event<ConnectorSnapshot>;
+  /** Reads the kubeconfig only; no network. */
+  inspect(choice: ClusterChoice): Promise<Inspection>;
+  /** Resolves when connected; `disconnect` cancels it. */
+  connect(request: ConnectRequest): Promise<void>;
+  /** After the launcher has restarted a daemon that was gone. */
+  attachDaemon(sockets: DaemonSockets): Promise<void>;
+  disconnect(): Promise<void>;
+  intercept(request: InterceptRequest): Promise<Attachment>;
+  leave(name: string): Promise<void>;
+  /** The container's environment of an attachment; kept in memory only. */
+  environment(name: string): Promise<Readonly<Record<string, string>>>;
+  install(request: InstallRequest): Promise<void>;
+  uninstall(request: InstallRequest): Promise<void>;
+  /** Undefined when no daemon answers there. */
+  probeDaemon(sockets: DaemonSockets): Promise<DaemonStatus | undefined>;
+  dispose(): Promise<void>;
+}

@@ -1,0 +1,533 @@
+import { randomUUID } from 'node:crypto';
+import { lookup as lookupHost } from 'node:dns/promises';
+import { create } from '@bufbuild/protobuf';
+import {
+  type Clock,
+  Emitter,
+  type IpBytes,
+  type Logger,
+  parseIp,
+  Scope,
+  toError,
+  toPlainError,
+  withTimeout,
+} from '../base/index.ts';
+import { type Kube, loadKube } from '../kube/index.ts';
+import { type DaemonStatus, wire } from '../protocol/index.ts';
+import {
+  type Attachment,
+  type ClusterChoice,
+  type ConnectionState,
+  type Connector,
+  type ConnectorSnapshot,
+  type ConnectRequest,
+  type DaemonSockets,
+  type DaemonView,
+  emptySnapshot,
+  type HealthView,
+  type Inspection,
+  type InstallRequest,
+  type InterceptRequest,
+} from './contract.ts';
+import { DaemonLink, probeDaemon } from './daemon-link/link.ts';
+import {
+  alreadyConnected,
+  daemonGone,
+  interceptFailed,
+  interceptTimedOut,
+  noSuchAttachment,
+  notConnected,
+} from './errors.ts';
+import { installManager, uninstallManager } from './install/install.ts';
+import { defaultImage, defaultManagerNamespace } from './install/objects.ts';
+import { desiredNetwork, hostOf } from './network/desired.ts';
+import { Outbound } from './outbound/outbound.ts';
+import { Catalog } from './session/catalog.ts';
+import { ManagerSession } from './session/session.ts';
+
+export interface CoreDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+const localHost = '127.0.0.1';
+const interceptTimeoutMs = 40_000;
+const lookupTimeoutMs = 4_000;
+const publishDelayMs = 25;
+const nanosecondsPerMs = 1_000_000n;
+
+/** Everything that one connection owns. */
+interface Connection {
+  readonly scope: Scope;
+  readonly kube: Kube;
+  readonly session: ManagerSession;
+  readonly catalog: Catalog;
+  readonly namespace: string;
+  readonly managerNamespace: string;
+  readonly apiServer: readonly IpBytes[];
+  daemon: { link: DaemonLink; scope: Scope } | undefined;
+}
+
+/** The connector in this thread. `createConnector` puts it into a worker; the headless entry uses it as it is. */
+export class ConnectorCore implements Connector {
+  readonly #deps: CoreDeps;
+  readonly #changed = new Emitter<ConnectorSnapshot>();
+  readonly #installId = randomUUID();
+  readonly onSnapshotChanged = this.#changed.event;
+  snapshot: ConnectorSnapshot = emptySnapshot;
+  #connection: Connection | undefined;
+  #attempt: AbortController | undefined;
+  #state: ConnectionState = { state: 'disconnected' };
+  #daemon: DaemonView = { state: 'none', subnets: [] };
+  #publishing = false;
+
+  constructor(deps: CoreDeps) {
+    this.#deps = deps;
+  }
+
+  async inspect(choice: ClusterChoice): Promise<Inspection> {
+    const { target, contexts } = loadKube(choice);
+    return { contexts, currentContext: target.context, server: target.server, namespace: target.namespace };
+  }
+
+  async connect(request: ConnectRequest): Promise<void> {
+    if (this.#connection || this.#attempt) {
+      throw alreadyConnected();
+    }
+    const attempt = new AbortController();
+    this.#attempt = attempt;
+    const scope = new Scope((error) => this.#deps.log.warn('clean-up failed', { error }));
+    try {
+      await this.#connect(request, scope, attempt.signal);
+      this.#set({ state: 'connected', since: this.#deps.clock.wallMs() });
+    } catch (thrown) {
+      const error = toError(thrown);
+      this.#connection = undefined;
+      await scope.dispose();
+      this.#daemon = { state: 'none', subnets: [] };
+      this.#set(attempt.signal.aborted ? { state: 'disconnected' } : { state: 'failed', error: toPlainError(error) });
+      throw error;
+    } finally {
+      this.#attempt = undefined;
+    }
+  }
+
+  async #connect(request: ConnectRequest, scope: Scope, signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#deps;
+    this.#set({ state: 'connecting', step: 'reading the kubeconfig' });
+    const kube = loadKube(request);
+    const namespace = request.namespace || kube.target.namespace;
+    const managerNamespace = request.managerNamespace || defaultManagerNamespace;
+    this.#set({ state: 'connecting', step: `asking ${kube.target.server}` });
+    await kube.version();
+    const session = new ManagerSession({
+      kube,
+      namespace,
+      managerNamespace,
+      installId: this.#installId,
+      clock,
+      log: log.child('session'),
+      isAllowed: (host, port) => this.#isAttached(host, port),
+    });
+    scope.defer(() => session.close());
+    signal.addEventListener('abort', () => void session.close(), { once: true });
+    scope.own(
+      session.onStateChanged((state) => {
+        if (state.kind === 'connecting') {
+          this.#set({ state: 'connecting', step: state.step });
+        } else if (state.kind === 'reconnecting') {
+          this.#set({ state: 'reconnecting', reason: state.reason, attempt: state.attempt });
+        } else if (state.kind === 'connected' && this.#state.state === 'reconnecting') {
+          this.#set({ state: 'connected', since: clock.wallMs() });
+        }
+      }),
+    );
+    const [catalog, apiServer] = await Promise.all([
+      Catalog.open(kube, namespace, log.child('catalog')),
+      addressesOf(kube.target.server),
+      session.open(),
+    ]);
+    scope.own(catalog);
+    const connection: Connection = {
+      scope,
+      kube,
+      session,
+      catalog,
+      namespace,
+      managerNamespace,
+      apiServer,
+      daemon: undefined,
+    };
+    this.#connection = connection;
+    scope.own(catalog.onChanged(() => this.#catalogChanged(connection)));
+    scope.own(session.onInterceptsChanged(() => this.#publish()));
+    scope.own(
+      session.onWorkloadsChanged(({ namespace: name, events, isFirst }) => {
+        if (isFirst) {
+          catalog.resetWorkloads(name);
+        }
+        catalog.applyWorkloads(name, events);
+      }),
+    );
+    session.watchNamespaces(catalog.names);
+    if (request.daemon) {
+      this.#set({ state: 'connecting', step: 'joining the cluster’s network' });
+      await this.#attach(connection, request.daemon);
+    }
+    scope.defer(() => this.#detach(connection));
+    scope.own(session.onClusterInfoChanged(() => void this.#applyNetwork(connection)));
+  }
+
+  async attachDaemon(sockets: DaemonSockets): Promise<void> {
+    const connection = this.#required();
+    await this.#detach(connection);
+    await this.#attach(connection, sockets);
+    this.#publish();
+  }
+
+  async #attach(connection: Connection, sockets: DaemonSockets): Promise<void> {
+    const { clock, log } = this.#deps;
+    const { session, scope: _ } = connection;
+    const link = await DaemonLink.open(sockets, clock);
+    const scope = new Scope();
+    scope.defer(() => link.close());
+    const outbound = scope.own(
+      new Outbound({
+        daemon: link,
+        clock,
+        log: log.child('outbound'),
+        tunnels: () => session.tunnels,
+        lookup: (name, qtype) => this.#lookup(session, name, qtype),
+      }),
+    );
+    connection.daemon = { link, scope };
+    try {
+      const applied = await link.apply(this.#desired(connection));
+      const port4 = applied.address4 ? await outbound.listen(applied.address4) : undefined;
+      const port6 = applied.address6 ? await outbound.listen(applied.address6) : undefined;
+      await link.listen({ ...(port4 ? { port4 } : {}), ...(port6 ? { port6 } : {}) });
+      const status = await link.status();
+      this.#daemon = {
+        state: 'attached',
+        version: link.version,
+        device: applied.device,
+        subnets: applied.subnets,
+        ...(status.dns ? { dns: status.dns } : {}),
+      };
+      link.onLinkClosed(() => {
+        if (connection.daemon?.link === link) {
+          this.#daemon = { ...this.#daemon, state: 'gone', subnets: [] };
+          void scope.dispose();
+          connection.daemon = undefined;
+          log.warn('the daemon has ended');
+          this.#publish();
+        }
+      });
+    } catch (error) {
+      connection.daemon = undefined;
+      await scope.dispose();
+      throw error;
+    }
+  }
+
+  async #detach(connection: Connection): Promise<void> {
+    const { daemon } = connection;
+    connection.daemon = undefined;
+    await daemon?.scope.dispose();
+    this.#daemon = { state: 'none', subnets: [] };
+  }
+
+  #desired({ session, namespace, catalog, apiServer }: Connection) {
+    const info = session.clusterInfo;
+    if (!info) {
+      throw notConnected();
+    }
+    return desiredNetwork({ info, namespace, mappedNamespaces: catalog.names, apiServer });
+  }
+
+  async #applyNetwork(connection: Connection): Promise<void> {
+    await connection.daemon?.link
+      .apply(this.#desired(connection))
+      .catch((error: unknown) => this.#deps.log.warn('the network could not be changed', { error }));
+  }
+
+  #catalogChanged(connection: Connection): void {
+    connection.session.watchNamespaces(connection.catalog.names);
+    this.#publish();
+  }
+
+  async #lookup(session: ManagerSession, name: string, type: number): Promise<{ rcode: number; records: Uint8Array }> {
+    const { rCode, rrs } = await session.call(
+      'the name lookup',
+      (manager, signal) => manager.lookupDNS({ session: { sessionId: session.sessionId }, name, type }, { signal }),
+      lookupTimeoutMs,
+    );
+    return { rcode: rCode, records: rrs };
+  }
+
+  async disconnect(): Promise<void> {
+    this.#attempt?.abort();
+    const connection = this.#connection;
+    this.#connection = undefined;
+    await connection?.scope.dispose();
+    this.#daemon = { state: 'none', subnets: [] };
+    this.#set({ state: 'disconnected' });
+  }
+
+  async intercept(request: InterceptRequest): Promise<Attachment> {
+    const { session, namespace: connected } = this.#required();
+    const parts = request.workload.split('/');
+    const workload = parts[parts.length - 1] ?? '';
+    const kind = parts.length > 1 ? (kindNames[(parts[0] ?? '').toLowerCase()] ?? '') : '';
+    const namespace = request.namespace || connected;
+    const name = request.name || (namespace === connected ? workload : `${workload}-${namespace}`);
+    const base = create(wire.InterceptSpecSchema, {
+      name,
+      client: session.clientName,
+      agent: workload,
+      namespace,
+      workloadKind: kind,
+      mechanism: 'tcp',
+      targetHost: localHost,
+      targetPort: request.localPort,
+      portIdentifier: request.servicePort ?? '',
+      dialTimeout: 5_000n * nanosecondsPerMs,
+      roundtripLatency: 2_000n * nanosecondsPerMs,
+    });
+    const own = { sessionId: session.sessionId };
+    const prepared = await session.call('preparing the intercept', (manager, signal) =>
+      manager.prepareIntercept({ session: own, interceptSpec: base }, { signal }),
+    );
+    if (prepared.error) {
+      throw interceptFailed(prepared.error);
+    }
+    const {
+      serviceUid,
+      serviceName,
+      servicePortName,
+      servicePort,
+      workloadKind,
+      protocol,
+      containerName,
+      containerPort,
+    } = prepared;
+    const spec = {
+      ...base,
+      serviceUid,
+      serviceName,
+      servicePortName,
+      servicePort,
+      workloadKind,
+      protocol,
+      containerName,
+      containerPort,
+    };
+    await session.call(
+      'the intercept',
+      (manager, signal) => manager.createIntercept({ session: own, interceptSpec: spec }, { signal }),
+      interceptTimeoutMs,
+    );
+    try {
+      await this.#untilActive(session, name, workload);
+    } catch (error) {
+      await this.leave(name).catch(() => undefined);
+      throw error;
+    }
+    this.#publish();
+    return this.#attachment(name);
+  }
+
+  #untilActive(session: ManagerSession, name: string, workload: string): Promise<void> {
+    const { ACTIVE, AGENT_ERROR, BAD_ARGS, NO_PORTS, NO_MECHANISM } = wire.InterceptDispositionType;
+    return withTimeout(
+      this.#deps.clock,
+      interceptTimeoutMs,
+      'the intercept',
+      (signal) =>
+        new Promise<void>((resolve, reject) => {
+          const check = (): void => {
+            const found = session.intercepts.find(({ spec }) => spec?.name === name);
+            if (found?.disposition === ACTIVE) {
+              end();
+              resolve();
+            } else if (found && [AGENT_ERROR, BAD_ARGS, NO_PORTS, NO_MECHANISM].includes(found.disposition)) {
+              end();
+              reject(interceptFailed(found.message));
+            }
+          };
+          const subscription = session.onInterceptsChanged(check);
+          const end = (): void => void subscription.dispose();
+          signal.addEventListener('abort', end, { once: true });
+          check();
+        }),
+    ).catch((error: unknown) => {
+      throw toError(error).code === 'deadline_exceeded' ? interceptTimedOut(workload) : error;
+    });
+  }
+
+  async leave(name: string): Promise<void> {
+    const { session } = this.#required();
+    if (!session.intercepts.some(({ spec }) => spec?.name === name)) {
+      throw noSuchAttachment(name);
+    }
+    await session.call('leaving', (manager, signal) =>
+      manager.removeIntercept({ session: { sessionId: session.sessionId }, name }, { signal }),
+    );
+    // Not seen in the watch yet; gone for everyone who asks from now on.
+    session.intercepts = session.intercepts.filter(({ spec }) => spec?.name !== name);
+    this.#publish();
+  }
+
+  async environment(name: string): Promise<Readonly<Record<string, string>>> {
+    const found = this.#required().session.intercepts.find(({ spec }) => spec?.name === name);
+    if (!found) {
+      throw noSuchAttachment(name);
+    }
+    return found.environment;
+  }
+
+  async install(request: InstallRequest): Promise<void> {
+    const { clock, log } = this.#deps;
+    const options = {
+      namespace: request.managerNamespace || defaultManagerNamespace,
+      image: request.image || defaultImage,
+    };
+    await installManager(loadKube(request), options, clock, log.child('install'));
+  }
+
+  async uninstall(request: InstallRequest): Promise<void> {
+    const options = {
+      namespace: request.managerNamespace || defaultManagerNamespace,
+      image: request.image || defaultImage,
+    };
+    await uninstallManager(loadKube(request), options, this.#deps.log.child('install'));
+  }
+
+  probeDaemon(sockets: DaemonSockets): Promise<DaemonStatus | undefined> {
+    return probeDaemon(sockets, this.#deps.clock);
+  }
+
+  async dispose(): Promise<void> {
+    await this.disconnect();
+    this.#changed.dispose();
+  }
+
+  #required(): Connection {
+    if (!this.#connection) {
+      throw notConnected();
+    }
+    return this.#connection;
+  }
+
+  #isAttached(host: string, port: number): boolean {
+    return (this.#connection?.session.intercepts ?? []).some(
+      ({ spec }) => spec?.targetHost === host && spec.targetPort === port,
+    );
+  }
+
+  #attachment(name: string): Attachment {
+    const found = this.#attachments().find((each) => each.name === name);
+    if (!found) {
+      throw noSuchAttachment(name);
+    }
+    return found;
+  }
+
+  #attachments(): Attachment[] {
+    const { ACTIVE, WAITING, NO_AGENT } = wire.InterceptDispositionType;
+    return (this.#connection?.session.intercepts ?? []).flatMap(({ spec, disposition, message }): Attachment[] =>
+      spec
+        ? [
+            {
+              name: spec.name,
+              workload: spec.agent,
+              kind: spec.workloadKind,
+              namespace: spec.namespace,
+              servicePort: spec.servicePort,
+              containerPort: spec.containerPort,
+              localHost: spec.targetHost,
+              localPort: spec.targetPort,
+              state:
+                disposition === ACTIVE
+                  ? 'active'
+                  : disposition === WAITING || disposition === NO_AGENT
+                    ? 'waiting'
+                    : 'error',
+              ...(message ? { message } : {}),
+            },
+          ]
+        : [],
+    );
+  }
+
+  #set(state: ConnectionState): void {
+    this.#state = state;
+    this.#publish();
+  }
+
+  /** Joins what happens within a few milliseconds into one snapshot. */
+  #publish(): void {
+    if (this.#publishing) {
+      return;
+    }
+    this.#publishing = true;
+    this.#deps.clock.after(publishDelayMs, () => {
+      this.#publishing = false;
+      this.snapshot = this.#compute();
+      this.#changed.fire(this.snapshot);
+    });
+  }
+
+  #compute(): ConnectorSnapshot {
+    const connection = this.#connection;
+    const base = {
+      connection: this.#state,
+      daemon: this.#daemon,
+      attachments: this.#attachments(),
+      health: this.#health(),
+    };
+    if (!connection) {
+      return { ...base, namespaces: [] };
+    }
+    const { kube, session, catalog, namespace, managerNamespace } = connection;
+    return {
+      ...base,
+      namespaces: catalog.view(),
+      target: {
+        context: kube.target.context,
+        server: kube.target.server,
+        namespace,
+        managerNamespace,
+        mappedNamespaces: catalog.names,
+      },
+      ...(session.version
+        ? { manager: { name: session.version.name, version: session.version.version, agentImage: session.agentImage } }
+        : {}),
+    };
+  }
+
+  #health(): HealthView[] {
+    if (this.#daemon.state === 'gone') {
+      const { message, hint } = daemonGone();
+      return [{ name: 'daemon.gone', severity: 'error', sentence: `${message}. ${hint ?? ''}` }];
+    }
+    return [];
+  }
+}
+
+const kindNames: Record<string, string> = {
+  deployment: 'Deployment',
+  replicaset: 'ReplicaSet',
+  statefulset: 'StatefulSet',
+  rollout: 'Rollout',
+};
+
+/** The API server's addresses; one that cannot be found out is no reason to fail. */
+async function addressesOf(server: string): Promise<IpBytes[]> {
+  const { name, ip } = hostOf(server);
+  if (ip) {
+    return [ip];
+  }
+  const found = await lookupHost(name, { all: true }).catch(() => []);
+  return found.map(({ address }) => parseIp(address)).filter((each) => each !== undefined);
+}

@@ -1,0 +1,87 @@
+import { type ErrorCode, NearfieldError } from '../base/index.ts';
+
+function failure(code: ErrorCode, reason: string, message: string, hint?: string, cause?: unknown): NearfieldError {
+  return new NearfieldError(message, { code, reason, ...(hint === undefined ? {} : { hint }), cause });
+}
+
+export const managerMissing = (namespace: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'connector.manager-missing',
+    `there is no traffic-manager in namespace ${namespace}`,
+    'Install it, or name another manager namespace.',
+  );
+
+export const managerNotRunning = (namespace: string): NearfieldError =>
+  failure(
+    'unavailable',
+    'connector.manager-not-running',
+    `the traffic-manager in namespace ${namespace} has no running pod`,
+    'Look at the pods of that namespace.',
+  );
+
+export const managerTooOld = (version: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'connector.manager-too-old',
+    `the traffic-manager speaks version ${version}, and 2.20 is needed`,
+    'Upgrade the traffic-manager.',
+  );
+
+export const notConnected = (): NearfieldError =>
+  failure('failed_precondition', 'connector.not-connected', 'there is no connection to a cluster', 'Connect first.');
+
+export const alreadyConnected = (): NearfieldError =>
+  failure('failed_precondition', 'connector.already-connected', 'a connection exists already', 'Disconnect first.');
+
+export const daemonUnreachable = (cause: unknown): NearfieldError =>
+  failure(
+    'unavailable',
+    'connector.daemon-unreachable',
+    'the Nearfield daemon does not answer',
+    'Start it, and connect again.',
+    cause,
+  );
+
+export const daemonGone = (): NearfieldError =>
+  failure('unavailable', 'connector.daemon-gone', 'the Nearfield daemon has ended', 'Restart it with Connect.');
+
+export const daemonRefused = (message: string): NearfieldError =>
+  failure('failed_precondition', 'connector.daemon-refused', message);
+
+export const interceptFailed = (message: string): NearfieldError =>
+  failure('failed_precondition', 'connector.intercept-failed', message);
+
+export const interceptTimedOut = (workload: string): NearfieldError =>
+  failure(
+    'deadline_exceeded',
+    'connector.intercept-timed-out',
+    `no traffic-agent of ${workload} took the intercept in time`,
+    'Look at the pods of the workload.',
+  );
+
+export const noSuchAttachment = (name: string): NearfieldError =>
+  failure('not_found', 'connector.no-such-attachment', `there is no attachment named ${name}`);
+
+export const callFailed = (what: string, message: string, code: ErrorCode, cause: unknown): NearfieldError =>
+  failure(code, 'connector.call-failed', `${what}: ${message}`, undefined, cause);
+
+export const installFailed = (message: string, cause?: unknown): NearfieldError =>
+  failure(
+    'unavailable',
+    'connector.install-failed',
+    `the traffic-manager did not become ready: ${message}`,
+    'Look at the pods of its namespace.',
+    cause,
+  );
+
+export const workerEnded = (): NearfieldError =>
+  failure(
+    'internal',
+    'connector.worker-ended',
+    'the connector ended unexpectedly',
+    'Connect again; the log has the details.',
+  );
+
+export const badRequest = (message: string): NearfieldError =>
+  failure('invalid_argument', 'connector.bad-request', message);

@@ -1,0 +1,50 @@
+import { Worker } from 'node:worker_threads';
+import { type Logger, systemClock, withTimeout } from '../base/index.ts';
+import type { Connector } from './contract.ts';
+import { type Channel, connectorOver } from './rpc/rpc.ts';
+
+export {
+  type Attachment,
+  type ClusterChoice,
+  type ConnectionState,
+  type Connector,
+  type ConnectorSnapshot,
+  type ConnectRequest,
+  type DaemonSockets,
+  type DaemonView,
+  emptySnapshot,
+  type HealthView,
+  type Inspection,
+  type InstallRequest,
+  type InterceptRequest,
+  type NamespaceView,
+  type ServiceView,
+  type WorkloadView,
+} from './contract.ts';
+
+export interface ConnectorDeps {
+  /** The bundle of `worker.ts`. */
+  readonly workerPath: string;
+  readonly log: Logger;
+}
+
+const endTimeoutMs = 5_000;
+
+/** The connector in a thread of its own, behind the same contract. */
+export function createConnector({ workerPath, log }: ConnectorDeps): Connector {
+  const worker = new Worker(workerPath);
+  const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
+  const channel: Channel = {
+    send: (message) => worker.postMessage(message),
+    receive: (listener) => void worker.on('message', listener),
+  };
+  const connector = connectorOver(channel, log, async () => {
+    worker.postMessage('end');
+    await withTimeout(systemClock, endTimeoutMs, 'ending the connector', () => ended).catch(() => worker.terminate());
+  });
+  worker.on('error', (error) => {
+    log.error('the connector failed', { error });
+    connector.fail();
+  });
+  return connector;
+}

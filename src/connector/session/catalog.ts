@@ -1,0 +1,107 @@
+import { type Disposable, Emitter, type Logger } from '../../base/index.ts';
+import { type Informer, type Kube, kinds, type V1Namespace, type V1Service } from '../../kube/index.ts';
+import { wire } from '../../protocol/index.ts';
+import type { NamespaceView, ServiceView, WorkloadView } from '../contract.ts';
+
+const systemNamespaces = new Set(['kube-system', 'kube-public', 'kube-node-lease']);
+const kindNames: Record<number, string> = { 1: 'Deployment', 2: 'ReplicaSet', 3: 'StatefulSet', 4: 'Rollout' };
+const stateNames: Record<number, WorkloadView['state']> = { 0: 'no-agent', 1: 'installed', 2: 'intercepted' };
+
+/** Namespaces and what is in them, kept live: names and services from the API server, workloads from the manager. */
+export class Catalog implements Disposable {
+  readonly #namespaces: Informer<V1Namespace> | undefined;
+  readonly #services: Informer<V1Service>;
+  readonly #own: string;
+  readonly #workloads = new Map<string, Map<string, WorkloadView>>();
+  readonly #changed = new Emitter<void>();
+  readonly onChanged = this.#changed.event;
+
+  private constructor(own: string, services: Informer<V1Service>, namespaces: Informer<V1Namespace> | undefined) {
+    this.#own = own;
+    this.#services = services;
+    this.#namespaces = namespaces;
+    services.onItemChanged(() => this.#changed.fire());
+    namespaces?.onItemChanged(() => this.#changed.fire());
+  }
+
+  /** Who may not list namespaces or services everywhere is served with the connected one. */
+  static async open(kube: Kube, namespace: string, log: Logger): Promise<Catalog> {
+    const [allNamespaces, allServices] = await Promise.all([
+      kube.mayI({ verb: 'list', resource: 'namespaces' }),
+      kube.mayI({ verb: 'list', resource: 'services' }),
+    ]);
+    const namespaces = allNamespaces ? kube.watch<V1Namespace>(kinds.namespace, { log }) : undefined;
+    const services = kube.watch<V1Service>(kinds.service, { log, ...(allServices ? {} : { namespace }) });
+    await namespaces?.ready;
+    return new Catalog(namespace, services, namespaces);
+  }
+
+  get names(): readonly string[] {
+    const listed = [...(this.#namespaces?.items.values() ?? [])].map((each) => each.metadata?.name ?? '');
+    const others = listed.filter((name) => name && name !== this.#own && !systemNamespaces.has(name)).sort();
+    return [this.#own, ...others];
+  }
+
+  applyWorkloads(namespace: string, events: readonly wire.WorkloadEvent[]): void {
+    const known = this.#workloads.get(namespace) ?? new Map<string, WorkloadView>();
+    this.#workloads.set(namespace, known);
+    for (const { type, workload } of events) {
+      if (!workload) {
+        continue;
+      }
+      const kind = kindNames[workload.kind] ?? 'Workload';
+      const key = `${kind}/${workload.name}`;
+      if (type === wire.WorkloadEvent_Type.DELETED) {
+        known.delete(key);
+      } else {
+        known.set(key, {
+          kind,
+          name: workload.name,
+          namespace,
+          state: stateNames[workload.agentState] ?? 'no-agent',
+          interceptedBy: workload.interceptClients.map(({ client }) => client),
+        });
+      }
+    }
+    this.#changed.fire();
+  }
+
+  /** A new watch begins with everything there is. */
+  resetWorkloads(namespace: string): void {
+    this.#workloads.delete(namespace);
+  }
+
+  workload(name: string, namespace: string, kind?: string): WorkloadView | undefined {
+    return [...(this.#workloads.get(namespace)?.values() ?? [])].find(
+      (each) => each.name === name && (!kind || each.kind.toLowerCase() === kind.toLowerCase()),
+    );
+  }
+
+  view(): NamespaceView[] {
+    return this.names.map((name) => ({
+      name,
+      workloads: [...(this.#workloads.get(name)?.values() ?? [])].sort((a, b) => (a.name < b.name ? -1 : 1)),
+      services: [...this.#services.items.values()]
+        .filter((each) => each.metadata?.namespace === name)
+        .map(toServiceView),
+    }));
+  }
+
+  dispose(): void {
+    void this.#services.dispose();
+    void this.#namespaces?.dispose();
+    this.#changed.dispose();
+  }
+}
+
+function toServiceView(service: V1Service): ServiceView {
+  return {
+    name: service.metadata?.name ?? '',
+    ports: (service.spec?.ports ?? []).map((port) => ({
+      ...(port.name ? { name: port.name } : {}),
+      port: port.port,
+      targetPort: String(port.targetPort ?? port.port),
+      protocol: port.protocol ?? 'TCP',
+    })),
+  };
+}

@@ -1,0 +1,82 @@
+import type { ClientHttp2Session } from 'node:http2';
+import type { Duplex } from 'node:stream';
+import { type Client, createClient } from '@connectrpc/connect';
+import type { Clock } from '../../base/index.ts';
+import { type Kube, kinds, type V1Pod, type V1Service } from '../../kube/index.ts';
+import { wire } from '../../protocol/index.ts';
+import { createCallTransport, openHttp2 } from '../../protocol/transport/index.ts';
+import { managerMissing, managerNotRunning } from '../errors.ts';
+
+const defaultApiPort = 8081;
+
+/**
+ * One connection to the traffic-manager: two port-forwards, one for calls and one for tunnels, so that a name never
+ * waits behind a download. It ends as a whole; a new one is made then.
+ */
+export interface ManagerLink {
+  readonly manager: Client<typeof wire.Manager>;
+  readonly tunnels: ClientHttp2Session;
+  /** Resolves when either half is gone. */
+  readonly closed: Promise<void>;
+  close(): void;
+}
+
+export interface LinkOptions {
+  readonly kube: Kube;
+  readonly managerNamespace: string;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
+/** Errors: `connector.manager-missing`, `connector.manager-not-running`, and those of kube. */
+export async function openManagerLink(options: LinkOptions): Promise<ManagerLink> {
+  const { kube, clock, signal } = options;
+  const { pod, namespace, port } = await findManager(kube, options.managerNamespace);
+  const forwards: Duplex[] = [];
+  const sessions: ClientHttp2Session[] = [];
+  const close = (): void => {
+    for (const session of sessions) {
+      session.destroy();
+    }
+    for (const forward of forwards) {
+      forward.destroy();
+    }
+  };
+  try {
+    for (let half = 0; half < 2; half++) {
+      const forward = await kube.openPortForward({ namespace, pod, port, signal });
+      forwards.push(forward);
+      sessions.push(await openHttp2(forward, { clock, signal }));
+    }
+  } catch (error) {
+    close();
+    throw error;
+  }
+  const [calls, tunnels] = sessions as [ClientHttp2Session, ClientHttp2Session];
+  const closed = Promise.race(
+    [calls, tunnels].map((session) => new Promise<void>((resolve) => session.once('close', () => resolve()))),
+  );
+  void closed.then(close);
+  return { manager: createClient(wire.Manager, createCallTransport(calls)), tunnels, closed, close };
+}
+
+async function findManager(kube: Kube, namespace: string): Promise<{ pod: string; namespace: string; port: number }> {
+  const service = await kube.get<V1Service>(kinds.service, 'traffic-manager', namespace);
+  if (!service) {
+    throw managerMissing(namespace);
+  }
+  const labelSelector = Object.entries(service.spec?.selector ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',');
+  const pods = await kube.list<V1Pod>(kinds.pod, { namespace, labelSelector });
+  const running = pods.find(
+    (pod) =>
+      !pod.metadata?.deletionTimestamp &&
+      pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True'),
+  );
+  if (!running?.metadata?.name) {
+    throw managerNotRunning(namespace);
+  }
+  const api = running.spec?.containers.flatMap((container) => container.ports ?? []).find(({ name }) => name === 'api');
+  return { pod: running.metadata.name, namespace, port: api?.containerPort ?? defaultApiPort };
+}

@@ -1,0 +1,377 @@
+import { hostname, userInfo } from 'node:os';
+import { create } from '@bufbuild/protobuf';
+import { Code, ConnectError, createClient } from '@connectrpc/connect';
+import { type Clock, Emitter, type Logger, retry, Scope, sleep, toError, withTimeout } from '../../base/index.ts';
+import type { Kube } from '../../kube/index.ts';
+import { Agent, errorOfConnect, parseVersion, productName, wire, wireVersion } from '../../protocol/index.ts';
+import { createCallTransport, openHttp2 } from '../../protocol/transport/index.ts';
+import { managerTooOld, notConnected } from '../errors.ts';
+import { serveDialRequests } from '../inbound/inbound.ts';
+import { type ManagerLink, openManagerLink } from './link.ts';
+
+export interface SessionOptions {
+  readonly kube: Kube;
+  readonly namespace: string;
+  readonly managerNamespace: string;
+  readonly installId: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly isAllowed: (host: string, port: number) => boolean;
+}
+
+export type SessionState =
+  | { readonly kind: 'connecting'; readonly step: string }
+  | { readonly kind: 'connected' }
+  | { readonly kind: 'reconnecting'; readonly reason: string; readonly attempt: number }
+  | { readonly kind: 'ended' };
+
+const callTimeoutMs = 15_000;
+const remainPeriodMs = 5_000;
+const remainTimeoutMs = 5_000;
+const watchRetryMs = 500;
+
+/**
+ * Our session with the traffic-manager. It outlives connections: after a break the same session id is taken up again,
+ * and when the manager has forgotten it (a restart), it is told what we hold.
+ */
+export class ManagerSession {
+  readonly clientName = `${userInfo().username}@${hostname()}`;
+  readonly #options: SessionOptions;
+  readonly #scope = new Scope();
+  readonly #controller = new AbortController();
+  readonly #state = new Emitter<SessionState>();
+  readonly #intercepts = new Emitter<readonly wire.InterceptInfo[]>();
+  readonly #info = new Emitter<wire.ClusterInfo>();
+  readonly #workloads = new Emitter<{ namespace: string; events: readonly wire.WorkloadEvent[]; isFirst: boolean }>();
+  readonly onStateChanged = this.#state.event;
+  readonly onInterceptsChanged = this.#intercepts.event;
+  readonly onClusterInfoChanged = this.#info.event;
+  readonly onWorkloadsChanged = this.#workloads.event;
+  #link: ManagerLink | undefined;
+  #linkScope: Scope | undefined;
+  #sessionId = '';
+  #watched = new Set<string>();
+  intercepts: readonly wire.InterceptInfo[] = [];
+  clusterInfo: wire.ClusterInfo | undefined;
+  version: wire.VersionInfo2 | undefined;
+  agentImage = '';
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+  }
+
+  get sessionId(): string {
+    return this.#sessionId;
+  }
+
+  get link(): ManagerLink {
+    if (!this.#link) {
+      throw notConnected();
+    }
+    return this.#link;
+  }
+
+  get tunnels() {
+    return this.#link && this.#sessionId ? { session: this.#link.tunnels, sessionId: this.#sessionId } : undefined;
+  }
+
+  /** Resolves when the session stands and the first cluster information is here. */
+  async open(): Promise<void> {
+    await this.#connect(this.#controller.signal);
+    await this.#firstInfo();
+    void this.#keep();
+  }
+
+  /** Leaves in order: the manager forgets us at once instead of after the lease. */
+  async close(): Promise<void> {
+    const link = this.#link;
+    if (link && this.#sessionId && !this.#controller.signal.aborted) {
+      await link.manager.depart({ sessionId: this.#sessionId }, { timeoutMs: 1_500 }).catch(() => undefined);
+    }
+    this.#controller.abort();
+    await this.#linkScope?.dispose();
+    link?.close();
+    await this.#scope.dispose();
+    this.#state.fire({ kind: 'ended' });
+  }
+
+  /** A call to the manager with a time limit; errors become ours. */
+  async call<T>(
+    what: string,
+    work: (manager: ManagerLink['manager'], signal: AbortSignal) => Promise<T>,
+    limitMs = callTimeoutMs,
+  ): Promise<T> {
+    const { manager } = this.link;
+    try {
+      return await withTimeout(
+        this.#options.clock,
+        limitMs,
+        what,
+        (signal) => work(manager, signal),
+        this.#controller.signal,
+      );
+    } catch (error) {
+      throw errorOfConnect(what, error);
+    }
+  }
+
+  /** Watches the workloads of these namespaces, and of no others. */
+  watchNamespaces(names: readonly string[]): void {
+    for (const name of names.filter((each) => !this.#watched.has(each))) {
+      this.#watched.add(name);
+      if (this.#link && this.#linkScope) {
+        this.#watchWorkloads(this.#link, this.#linkScope, name);
+      }
+    }
+  }
+
+  async #connect(signal: AbortSignal): Promise<void> {
+    const { kube, managerNamespace, clock } = this.#options;
+    this.#step('opening a port-forward to the traffic-manager');
+    const link = await openManagerLink({ kube, managerNamespace, clock, signal });
+    try {
+      this.#step('arriving at the traffic-manager');
+      this.version = await this.#ask(signal, (limit) => link.manager.version({}, { signal: limit }));
+      const version = parseVersion(this.version.version);
+      if (version?.major !== 2 || version.minor < 20) {
+        throw managerTooOld(this.version.version);
+      }
+      await this.#arrive(link, signal);
+      this.agentImage =
+        (await link.manager.getAgentImageFQN({}, { timeoutMs: callTimeoutMs }).catch(() => undefined))?.fQN ?? '';
+    } catch (error) {
+      link.close();
+      throw errorOfConnect('connecting to the traffic-manager', error);
+    }
+    this.#link = link;
+    this.#startWatches(link);
+  }
+
+  #ask<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return withTimeout(this.#options.clock, callTimeoutMs, 'the traffic-manager', work, signal);
+  }
+
+  async #arrive({ manager }: ManagerLink, signal: AbortSignal): Promise<void> {
+    const { namespace, installId, log } = this.#options;
+    const client = create(wire.ClientInfoSchema, {
+      name: this.clientName,
+      installId,
+      product: productName,
+      version: wireVersion,
+      namespace,
+    });
+    const session = { sessionId: this.#sessionId };
+    if (this.#sessionId) {
+      try {
+        await this.#ask(signal, (limit) => manager.remain({ session }, { signal: limit }));
+        return;
+      } catch (error) {
+        if (!(error instanceof ConnectError) || error.code !== Code.NotFound) {
+          throw error;
+        }
+      }
+      try {
+        await this.#ask(signal, (limit) =>
+          manager.reconnectClient({ session, client, intercepts: [...this.intercepts] }, { signal: limit }),
+        );
+        log.info('the traffic-manager had forgotten the session and took it up again');
+        return;
+      } catch (error) {
+        if (!(error instanceof ConnectError) || error.code !== Code.Unimplemented) {
+          throw error;
+        }
+      }
+    }
+    const held = this.intercepts;
+    this.#sessionId = (await this.#ask(signal, (limit) => manager.arriveAsClient(client, { signal: limit }))).sessionId;
+    for (const { spec } of held) {
+      const request = { session: { sessionId: this.#sessionId }, ...(spec ? { interceptSpec: spec } : {}) };
+      await manager
+        .createIntercept(request, { signal })
+        .catch((error: unknown) =>
+          log.warn('an intercept could not be restored', { name: spec?.name, error: toError(error) }),
+        );
+    }
+  }
+
+  async #firstInfo(): Promise<void> {
+    if (!this.clusterInfo) {
+      await withTimeout(
+        this.#options.clock,
+        callTimeoutMs,
+        'the cluster information',
+        () =>
+          new Promise<void>((resolve) => {
+            const subscription = this.onClusterInfoChanged(() => {
+              void subscription.dispose();
+              resolve();
+            });
+          }),
+        this.#controller.signal,
+      );
+    }
+    this.#state.fire({ kind: 'connected' });
+  }
+
+  /** Connects again whenever the link breaks, until the session is closed. */
+  async #keep(): Promise<void> {
+    const { clock, log } = this.#options;
+    const { signal } = this.#controller;
+    while (!signal.aborted) {
+      await this.#link?.closed;
+      if (signal.aborted) {
+        return;
+      }
+      await this.#linkScope?.dispose();
+      this.#link = undefined;
+      log.info('the connection to the traffic-manager broke');
+      this.#state.fire({ kind: 'reconnecting', reason: 'the connection to the traffic-manager broke', attempt: 1 });
+      await retry(() => this.#connect(signal), {
+        clock,
+        signal,
+        backoff: { firstMs: 200, factor: 1.6, maxMs: 5_000 },
+        onRetry: (error, attempt) => {
+          log.debug('reconnecting failed', { error, attempt });
+          this.#state.fire({ kind: 'reconnecting', reason: toError(error).message, attempt: attempt + 2 });
+        },
+      }).then(
+        () => this.#state.fire({ kind: 'connected' }),
+        () => undefined,
+      );
+    }
+  }
+
+  #step(step: string): void {
+    if (!this.#sessionId) {
+      this.#state.fire({ kind: 'connecting', step });
+    }
+  }
+
+  #startWatches(link: ManagerLink): void {
+    const scope = new Scope();
+    this.#linkScope = scope;
+    const session = { sessionId: this.#sessionId };
+    this.#follow(scope, 'cluster info', async (signal) => {
+      for await (const info of link.manager.watchClusterInfo(session, { signal })) {
+        this.clusterInfo = info;
+        this.#info.fire(info);
+      }
+    });
+    this.#follow(scope, 'intercepts', async (signal) => {
+      for await (const { intercepts } of link.manager.watchIntercepts(session, { signal })) {
+        this.intercepts = intercepts;
+        this.#intercepts.fire(intercepts);
+      }
+    });
+    this.#follow(scope, 'dial', (signal) =>
+      serveDialRequests(
+        this.#options,
+        { service: 'manager', session: link.tunnels, sessionId: this.#sessionId },
+        link.manager.watchDial(session, { signal }),
+      ),
+    );
+    this.#follow(scope, 'agents', (signal) => this.#watchAgentPods(link, signal));
+    this.#follow(scope, 'remain', async (signal) => {
+      for (;;) {
+        await sleep(this.#options.clock, remainPeriodMs, signal);
+        await this.#remain(link);
+      }
+    });
+    for (const name of this.#watched) {
+      this.#watchWorkloads(link, scope, name);
+    }
+  }
+
+  async #remain(link: ManagerLink): Promise<void> {
+    try {
+      await link.manager.remain({ session: { sessionId: this.#sessionId } }, { timeoutMs: remainTimeoutMs });
+    } catch (error) {
+      this.#options.log.debug('remain failed', { error });
+      // A new link arrives anew, by whatever way the manager still knows.
+      link.close();
+    }
+  }
+
+  #watchWorkloads(link: ManagerLink, scope: Scope, namespace: string): void {
+    this.#follow(scope, `workloads of ${namespace}`, async (signal) => {
+      let isFirst = true;
+      for await (const { events } of link.manager.watchWorkloads(
+        { sessionInfo: { sessionId: this.#sessionId }, namespace },
+        { signal },
+      )) {
+        this.#workloads.fire({ namespace, events, isFirst });
+        isFirst = false;
+      }
+    });
+  }
+
+  /** Agents whose pods we intercept are connected directly: their connections need no detour through the manager. */
+  async #watchAgentPods(link: ManagerLink, signal: AbortSignal): Promise<void> {
+    const open = new Map<string, Scope>();
+    try {
+      for await (const { agents } of link.manager.watchAgentPods({ sessionId: this.#sessionId }, { signal })) {
+        const wanted = new Map(
+          agents
+            .filter(({ intercepted, apiPort }) => intercepted && apiPort > 0)
+            .map((each) => [`${each.namespace}/${each.podName}/${each.podId}`, each]),
+        );
+        for (const [key, scope] of open) {
+          if (!wanted.has(key)) {
+            open.delete(key);
+            void scope.dispose();
+          }
+        }
+        for (const [key, agent] of wanted) {
+          if (!open.has(key)) {
+            const scope = new Scope();
+            open.set(key, scope);
+            this.#follow(scope, `agent ${agent.podName}`, (limit) => this.#serveAgent(agent, limit));
+          }
+        }
+      }
+    } finally {
+      for (const scope of open.values()) {
+        void scope.dispose();
+      }
+    }
+  }
+
+  async #serveAgent({ namespace, podName, apiPort }: wire.AgentPodInfo, signal: AbortSignal): Promise<void> {
+    const { kube, clock } = this.#options;
+    const forward = await kube.openPortForward({ namespace, pod: podName, port: apiPort, signal });
+    const session = await openHttp2(forward, { clock, signal });
+    const end = (): void => session.destroy();
+    signal.addEventListener('abort', end, { once: true });
+    try {
+      const agent = createClient(Agent, createCallTransport(session));
+      const requests = agent.watchDial({ sessionId: this.#sessionId }, { signal });
+      await serveDialRequests(this.#options, { service: 'agent', session, sessionId: this.#sessionId }, requests);
+    } finally {
+      signal.removeEventListener('abort', end);
+      session.destroy();
+      forward.destroy();
+    }
+  }
+
+  /** Runs a watch again and again for as long as its scope lives; what a peer does not have is not asked for twice. */
+  #follow(scope: Scope, what: string, work: (signal: AbortSignal) => Promise<void>): void {
+    const controller = new AbortController();
+    scope.defer(() => controller.abort());
+    const run = async (): Promise<void> => {
+      while (!controller.signal.aborted) {
+        try {
+          await work(controller.signal);
+        } catch (error) {
+          if (error instanceof ConnectError && error.code === Code.Unimplemented) {
+            return;
+          }
+          if (!controller.signal.aborted) {
+            this.#options.log.debug('a watch ended', { what, error });
+          }
+        }
+        await sleep(this.#options.clock, watchRetryMs, controller.signal).catch(() => undefined);
+      }
+    };
+    void run();
+  }
+}
