@@ -1,6 +1,4 @@
-import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2';
-import type { Transport } from '@connectrpc/connect';
-import { createGrpcTransport } from '@connectrpc/connect-node';
+import type { ClientHttp2Session } from 'node:http2';
 import { noHttp2Session } from '../errors.ts';
 import { TunnelStream } from './stream.ts';
 
@@ -27,24 +25,4 @@ export function openTunnel(session: ClientHttp2Session, service: TunnelService):
   // Until `start` adds its own: an early failure must not end the process.
   stream.on('error', () => undefined);
   return new TunnelStream(stream, false);
-}
-
-/** Unary calls and watches over a session that is already open; it is never reopened from here. */
-export function createCallTransport(session: ClientHttp2Session): Transport {
-  return createGrpcTransport({
-    baseUrl: 'http://traffic-manager',
-    // 4 MiB is what stock peers accept; a snapshot of thousands of workloads fits.
-    readMaxBytes: 64 * 1024 * 1024,
-    acceptCompression: [],
-    sessionManager: {
-      authority: 'http://traffic-manager',
-      request: async (method, path, headers, options): Promise<ClientHttp2Stream> => {
-        if (session.closed || session.destroyed) {
-          throw noHttp2Session();
-        }
-        return session.request({ ...headers, ':method': method, ':path': path }, options);
-      },
-      notifyResponseByteRead: () => undefined,
-    },
-  });
 }

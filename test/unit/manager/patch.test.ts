@@ -1,0 +1,140 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { V1Container, V1Pod } from '../../../src/kube/index.ts';
+import { injectionPatch, type PatchOperation } from '../../../src/manager/injector/patch.ts';
+import { planSidecar } from '../../../src/manager/injector/plan.ts';
+import { deployment, FakeCluster, planOptions, podOf, service, webContainer, webService } from './fake-cluster.ts';
+
+const golden = join(dirname(fileURLToPath(import.meta.url)), '../../golden');
+const image = { image: 'nearfield/traffic:1', pullPolicy: 'IfNotPresent' };
+
+function patchOf(containers: V1Container[], services = [webService()], pod = podOf('web', '1')): PatchOperation[] {
+  const cluster = new FakeCluster(deployment({ containers }), ...services);
+  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions);
+  return injectionPatch({ ...pod, spec: { containers } }, { config, ...image });
+}
+
+/** RFC 6902, as far as the injector uses it. */
+function apply(pod: V1Pod, operations: readonly PatchOperation[]): V1Pod {
+  const out = structuredClone(pod) as unknown as Record<string, unknown>;
+  for (const { path, value, op } of operations) {
+    const keys = path
+      .slice(1)
+      .split('/')
+      .map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'));
+    const last = keys.pop() ?? '';
+    const parent = keys.reduce((at, key) => at[key] as Record<string, unknown>, out);
+    assert.ok(parent, `${path} has no parent`);
+    if (last === '-') {
+      (parent as unknown as unknown[]).push(value);
+    } else {
+      assert.ok(op === 'add' || last in parent, `${path} is replaced but not there`);
+      parent[last] = value;
+    }
+  }
+  return out as unknown as V1Pod;
+}
+
+const rich: V1Container = {
+  ...webContainer,
+  ports: [
+    { name: 'http', containerPort: 8080 },
+    { name: 'metrics', containerPort: 9000 },
+  ],
+  env: [
+    { name: 'PORT', value: '8080' },
+    { name: 'URL', value: 'http://localhost:$(PORT)/$$(PORT)' },
+    { name: 'NODE', valueFrom: { fieldRef: { fieldPath: 'spec.nodeName' } } },
+    { name: 'CPUS', valueFrom: { resourceFieldRef: { resource: 'limits.cpu' } } },
+  ],
+  envFrom: [{ configMapRef: { name: 'settings' } }, { prefix: 'S_', secretRef: { name: 'keys' } }],
+  livenessProbe: { httpGet: { path: '/live', port: 8080 } },
+  readinessProbe: { httpGet: { path: '/ready', port: 'http' } },
+  startupProbe: { tcpSocket: { port: 'http' } },
+};
+
+/** `UPDATE_GOLDEN=1 node --test …` writes them anew. */
+for (const [name, containers] of [
+  ['simple', [webContainer]],
+  ['rich', [rich, { name: 'log', image: 'log:1', env: [{ name: 'LEVEL', value: 'info' }] }]],
+] as const) {
+  test(`the patch of a ${name} pod is the one on record`, () => {
+    const text = `${JSON.stringify(patchOf([...containers]), undefined, 2)}\n`;
+    const file = join(golden, `injector-${name}.json`);
+    if (process.env['UPDATE_GOLDEN']) {
+      mkdirSync(golden, { recursive: true });
+      writeFileSync(file, text);
+    }
+    assert.equal(text, readFileSync(file, 'utf8'));
+  });
+}
+
+test('after the patch the name of the port leads to the agent, and the probes still to the application', () => {
+  const pod = { ...podOf('web', '1'), spec: { containers: [rich] } };
+  const [app, agent] = apply(pod, patchOf([rich])).spec?.containers ?? [];
+  assert.deepEqual(app?.ports?.map(({ name }) => name), ['tm-http', 'metrics']);
+  assert.deepEqual(agent?.ports, [{ name: 'http', containerPort: 9900, protocol: 'TCP' }]);
+  assert.equal(app?.readinessProbe?.httpGet?.port, 'tm-http');
+  assert.equal(app?.startupProbe?.tcpSocket?.port, 'tm-http');
+  assert.equal(app?.livenessProbe?.httpGet?.port, 8080);
+});
+
+test('the variables of the application are copied under a prefix, with their references', () => {
+  const pod = { ...podOf('web', '1'), spec: { containers: [rich] } };
+  const agent = apply(pod, patchOf([rich])).spec?.containers[1];
+  const env = new Map(agent?.env?.map((each) => [each.name, each]));
+  assert.equal(env.get('_TEL_APP_A_URL')?.value, 'http://localhost:$(_TEL_APP_A_PORT)/$$(PORT)');
+  assert.deepEqual(env.get('_TEL_APP_A_CPUS')?.valueFrom, {
+    resourceFieldRef: { resource: 'limits.cpu', containerName: 'server' },
+  });
+  assert.deepEqual(
+    agent?.envFrom?.map(({ prefix }) => prefix),
+    ['_TEL_APP_A_', '_TEL_APP_A_S_'],
+  );
+});
+
+test('a pod that has its agent already is left alone', () => {
+  const pod = podOf('web', '1');
+  const patched = apply(pod, patchOf([webContainer]));
+  assert.deepEqual(patchOf(patched.spec?.containers ?? [], [webService()]), []);
+});
+
+test('a pod without labels and annotations gets both', () => {
+  const { metadata, ...rest } = podOf('web', '1');
+  const bare: V1Pod = { ...rest, metadata: { name: 'web-1', ownerReferences: metadata?.ownerReferences ?? [] } };
+  const patched = apply(bare, patchOf([webContainer], [webService()], bare));
+  assert.equal(patched.metadata?.labels?.['telepresence.io/workloadName'], 'web');
+  const config = JSON.parse(patched.metadata?.annotations?.['telepresence.io/agent-config'] ?? '');
+  assert.equal(config.containers[0].intercepts[0].agentPort, 9900);
+});
+
+test('what a pod says about itself is not overwritten', () => {
+  const pod = podOf('web', '1');
+  const labelled = { ...pod, metadata: { ...pod.metadata, labels: { 'telepresence.io/workloadName': 'mine' } } };
+  const patched = apply(labelled, patchOf([webContainer], [webService()], labelled));
+  assert.equal(patched.metadata?.labels?.['telepresence.io/workloadName'], 'mine');
+});
+
+test('the agent asks for no right that a restricted namespace refuses', () => {
+  const agent = apply(podOf('web', '1'), patchOf([webContainer])).spec?.containers[1];
+  assert.deepEqual(agent?.securityContext, {
+    allowPrivilegeEscalation: false,
+    readOnlyRootFilesystem: true,
+    runAsNonRoot: true,
+    runAsUser: 1000,
+    capabilities: { drop: ['ALL'] },
+    seccompProfile: { type: 'RuntimeDefault' },
+  });
+});
+
+test('the configuration survives the expansion of variables by the kubelet', () => {
+  const containers = [{ ...webContainer, name: 'server' }];
+  const odd = service('we$(X)b', 'web', [{ name: 'http', port: 80, targetPort: 'http' }]);
+  const agent = apply(podOf('web', '1'), patchOf(containers, [odd])).spec?.containers[1];
+  const raw = agent?.env?.find(({ name }) => name === 'AGENT_CONFIG')?.value ?? '';
+  const expanded = raw.replaceAll('$$', '$');
+  assert.equal(JSON.parse(expanded).containers[0].intercepts[0].serviceName, 'we$(X)b');
+});

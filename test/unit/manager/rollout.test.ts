@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import { beforeEach, test } from 'node:test';
+import { isReason, NearfieldError, silentLogger } from '../../../src/base/index.ts';
+import { planSidecar } from '../../../src/manager/injector/plan.ts';
+import { recreatePods, waitForAgent } from '../../../src/manager/rollout/rollout.ts';
+import { Store } from '../../../src/manager/state/store.ts';
+import type { SidecarConfig } from '../../../src/protocol/index.ts';
+import { deployment, FakeCluster, planOptions, podOf, webService } from './fake-cluster.ts';
+import { HandClock, settled } from './hand-clock.ts';
+import { agentInfo } from './messages.ts';
+
+let clock: HandClock;
+let store: Store;
+const never = new AbortController().signal;
+
+beforeEach(() => {
+  clock = new HandClock();
+  store = new Store(clock, 'install');
+});
+
+function start(cluster: FakeCluster) {
+  const deps = { kube: cluster.kube, view: cluster.view, store, clock, log: silentLogger };
+  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions);
+  return {
+    config,
+    recreate: (wanted: SidecarConfig | undefined = config) =>
+      recreatePods(deps, cluster.workload('web'), wanted, never),
+    wait: (signal?: AbortSignal) => waitForAgent(deps, cluster.workload('web'), signal),
+  };
+}
+
+/** Time passes, and what it decides happens. */
+async function pass(ms: number): Promise<void> {
+  for (let left = ms; left > 0; left -= 100) {
+    clock.advance(100);
+    await settled();
+  }
+}
+
+test('the only pod of a Deployment is replaced by a rolling update, never evicted', async () => {
+  const cluster = new FakeCluster(deployment(), webService(), podOf('web', '1'));
+  await start(cluster).recreate();
+  assert.deepEqual(cluster.calls, ['patch Deployment web strategic']);
+});
+
+test('pods that match already are left alone', async () => {
+  const cluster = new FakeCluster(deployment(), webService());
+  const { config, recreate } = start(cluster);
+  cluster.put(podOf('web', '1', { config: JSON.stringify(config) }));
+  await recreate();
+  assert.deepEqual(cluster.calls, []);
+});
+
+test('to take the agent out, the pods that have one are replaced', async () => {
+  const cluster = new FakeCluster(deployment(), webService(), podOf('web', '1', { config: '{}' }));
+  const deps = { kube: cluster.kube, view: cluster.view, store, clock, log: silentLogger };
+  await recreatePods(deps, cluster.workload('web'), undefined, never);
+  assert.deepEqual(cluster.calls, ['patch Deployment web strategic']);
+});
+
+test('of several pods one is evicted at a time, and only while another one is ready', async () => {
+  const [one, two] = [podOf('web', '1'), podOf('web', '2')];
+  const cluster = new FakeCluster(deployment({ replicas: 2 }), webService(), one, two);
+  const { config, recreate } = start(cluster);
+  const done = recreate();
+  await pass(200);
+  assert.deepEqual(cluster.calls, ['evict web-abc-1']);
+  cluster.remove(one);
+  cluster.put(podOf('web', '3', { isReady: false, config: JSON.stringify(config) }));
+  await pass(2_000);
+  assert.deepEqual(cluster.calls, ['evict web-abc-1'], 'the successor is not ready yet');
+  cluster.put(podOf('web', '3', { config: JSON.stringify(config) }));
+  await pass(1_000);
+  assert.deepEqual(cluster.calls, ['evict web-abc-1', 'evict web-abc-2']);
+  cluster.remove(two);
+  await pass(500);
+  await done;
+});
+
+test('a disruption budget that says no is asked again', async () => {
+  const one = podOf('web', '1');
+  const cluster = new FakeCluster(deployment({ replicas: 2 }), webService(), one, podOf('web', '2'));
+  cluster.eviction = 'blocked';
+  void start(cluster).recreate();
+  await pass(1_000);
+  assert.ok(cluster.calls.length >= 2 && cluster.calls.every((call) => call === 'evict web-abc-1'));
+});
+
+test('the wait for an agent ends with its arrival', async () => {
+  const cluster = new FakeCluster(deployment(), webService());
+  const wait = start(cluster).wait();
+  await settled();
+  store.addAgent('agent:1', agentInfo());
+  await wait;
+  assert.equal(clock.timers, 0);
+});
+
+test('when no agent comes in time, the error says what keeps the pods from starting', async () => {
+  const pod = podOf('web', '1', { isReady: false });
+  const cluster = new FakeCluster(deployment(), webService(), {
+    ...pod,
+    status: {
+      phase: 'Pending',
+      conditions: [{ type: 'PodScheduled', status: 'False', message: '0/1 nodes are available' }],
+      containerStatuses: [{ name: 'server', state: { waiting: { reason: 'ImagePullBackOff' } } }],
+    },
+  } as typeof pod);
+  const wait = start(cluster).wait();
+  const failed = assert.rejects(
+    wait,
+    (error) =>
+      isReason(error, 'manager.agent-did-not-arrive') &&
+      /0\/1 nodes are available; ImagePullBackOff/.test((error as NearfieldError).message),
+  );
+  await pass(30_000);
+  await failed;
+});
+
+test('a caller that gives up ends the wait as cancelled', async () => {
+  const controller = new AbortController();
+  const wait = start(new FakeCluster(deployment(), webService())).wait(controller.signal);
+  controller.abort();
+  await assert.rejects(wait, (error) => error instanceof NearfieldError && error.code === 'cancelled');
+});
