@@ -56,15 +56,17 @@ const rich: V1Container = {
   startupProbe: { tcpSocket: { port: 'http' } },
 };
 
-/** `UPDATE_GOLDEN=1 node --test …` writes them anew. */
-for (const [name, containers] of [
+const onRecord: [string, V1Container[]][] = [
   ['simple', [webContainer]],
   ['rich', [rich, { name: 'log', image: 'log:1', env: [{ name: 'LEVEL', value: 'info' }] }]],
-] as const) {
+];
+
+/** `UPDATE_GOLDEN=1 node --test …` writes them anew. */
+for (const [name, containers] of onRecord) {
   test(`the patch of a ${name} pod is the one on record`, () => {
-    const text = `${JSON.stringify(patchOf([...containers]), undefined, 2)}\n`;
+    const text = `${JSON.stringify(patchOf(containers), undefined, 2)}\n`;
     const file = join(golden, `injector-${name}.json`);
-    if (process.env['UPDATE_GOLDEN']) {
+    if (process.env.UPDATE_GOLDEN) {
       mkdirSync(golden, { recursive: true });
       writeFileSync(file, text);
     }
@@ -75,7 +77,10 @@ for (const [name, containers] of [
 test('after the patch the name of the port leads to the agent, and the probes still to the application', () => {
   const pod = { ...podOf('web', '1'), spec: { containers: [rich] } };
   const [app, agent] = apply(pod, patchOf([rich])).spec?.containers ?? [];
-  assert.deepEqual(app?.ports?.map(({ name }) => name), ['tm-http', 'metrics']);
+  assert.deepEqual(
+    app?.ports?.map(({ name }) => name),
+    ['tm-http', 'metrics'],
+  );
   assert.deepEqual(agent?.ports, [{ name: 'http', containerPort: 9900, protocol: 'TCP' }]);
   assert.equal(app?.readinessProbe?.httpGet?.port, 'tm-http');
   assert.equal(app?.startupProbe?.tcpSocket?.port, 'tm-http');

@@ -63,10 +63,7 @@ test('a port that nobody has is not found', () => {
 
 test('a numeric target port is refused with what to do about it', () => {
   const numeric = service('web', 'web', [{ port: 80, targetPort: 8080 }]);
-  assert.throws(
-    () => choose(new FakeCluster(deployment(), numeric)),
-    reasonOf('manager.numeric-target-port'),
-  );
+  assert.throws(() => choose(new FakeCluster(deployment(), numeric)), reasonOf('manager.numeric-target-port'));
 });
 
 test('a service without a target port means the port itself', () => {

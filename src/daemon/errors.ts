@@ -1,0 +1,48 @@
+import { type ErrorCode, NearfieldError } from '../base/index.ts';
+
+function failure(code: ErrorCode, reason: string, message: string, hint?: string, cause?: unknown): NearfieldError {
+  return new NearfieldError(message, { code, reason, ...(hint === undefined ? {} : { hint }), cause });
+}
+
+export const deviceFailed = (cause: unknown): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'daemon.device-failed',
+    'the TUN device could not be opened',
+    'Load the kernel module: modprobe tun. In a container, pass /dev/net/tun.',
+    cause,
+  );
+
+export const commandFailed = (command: string, output: string): NearfieldError =>
+  failure('internal', 'daemon.command-failed', `${command} failed: ${output.trim().slice(0, 300)}`);
+
+export const forbiddenSubnet = (subnet: string, why: string): NearfieldError =>
+  failure(
+    'invalid_argument',
+    'daemon.forbidden-subnet',
+    `${subnet} cannot be routed: ${why}`,
+    'Take it out of the subnets.',
+  );
+
+export const subnetConflict = (subnet: string, route: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'daemon.subnet-conflict',
+    `${subnet} overlaps with the existing route ${route}`,
+    'Disconnect what owns that route (a VPN, another tool), then connect again.',
+  );
+
+export const inUse = (): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'daemon.in-use',
+    'another window of yours is connected already',
+    'Disconnect there first.',
+  );
+
+export const badRequest = (why: string): NearfieldError => failure('invalid_argument', 'daemon.bad-request', why);
+
+export const notAttached = (): NearfieldError => failure('failed_precondition', 'daemon.not-attached', 'attach first');
+
+export const alreadyRunning = (): NearfieldError =>
+  failure('already_exists', 'daemon.already-running', 'a daemon of this user runs already');

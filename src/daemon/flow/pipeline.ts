@@ -1,0 +1,440 @@
+import type { Clock, Disposable } from '../../base/index.ts';
+import { equalBytes } from '../../base/index.ts';
+import type { DialFrame, DialResult } from '../../protocol/index.ts';
+import { buildReset, buildUdp, buildUnreachable } from '../packet/build.ts';
+import { adjust, adjustPartial } from '../packet/checksum.ts';
+import { PacketView, protocolTcp, tcpFlag } from '../packet/view.ts';
+import { offloadHeaderBytes, type PacketBatch, type TunDevice } from '../tun/device.ts';
+import { type Flow, FlowTable } from './table.ts';
+
+export interface PipelineDeps {
+  readonly device: TunDevice;
+  readonly clock: Clock;
+  /** Puts a question or a datagram on the dial channel; false when the connector cannot take it. */
+  readonly ask: (frame: DialFrame) => boolean;
+}
+
+/** The device's own addresses, and where the connector listens on them. */
+export interface Ends {
+  readonly address4?: Uint8Array | undefined;
+  readonly address6?: Uint8Array | undefined;
+  readonly port4?: number | undefined;
+  readonly port6?: number | undefined;
+}
+
+interface UdpFlow {
+  readonly id: number;
+  readonly key: string;
+  readonly source: Uint8Array;
+  readonly sourcePort: number;
+  readonly destination: Uint8Array;
+  readonly destinationPort: number;
+  /** The first packet, for an ICMP error about it. */
+  readonly first: Uint8Array;
+  state: 'dialing' | 'open';
+  waiting: Uint8Array[];
+  lastSeenMs: number;
+}
+
+export const maxUdpFlows = 10_000;
+const udpIdleMs = 60_000;
+const maxWaitingDatagrams = 64;
+/** A closed flow stays until late segments have passed. */
+const lingerMs = 3_000;
+/** A program that never hears an answer retries its SYN for two minutes; the dial has ended long before. */
+const dialLimitMs = 20_000;
+const sweepMs = 1_000;
+
+export type DropReason =
+  | 'short'
+  | 'version'
+  | 'fragment'
+  | 'protocol'
+  | 'no-listener'
+  | 'unknown-flow'
+  | 'table-full'
+  | 'retransmitted-syn'
+  | 'connector-full'
+  | 'netbios'
+  | 'device-full';
+
+/**
+ * Every packet's way: parse, own reply or new flow, the gate that holds a SYN until the connector has dialled, and the
+ * rewriting. It runs to completion for a batch and throws nothing.
+ */
+export class Pipeline implements Disposable {
+  readonly #deps: PipelineDeps;
+  readonly #view = new PacketView();
+  readonly #table = new FlowTable();
+  readonly #held = new Map<number, { packet: Uint8Array; partial: boolean; header: Uint8Array }>();
+  readonly #udpByKey = new Map<string, UdpFlow>();
+  readonly #udpById = new Map<number, UdpFlow>();
+  readonly #descriptors = new Int32Array(2 * 64);
+  readonly #sweeper: Disposable;
+  readonly drops: Record<string, number> = {};
+  #ends: Ends = {};
+  #nextUdpId = 0x80000001;
+
+  constructor(deps: PipelineDeps) {
+    this.#deps = deps;
+    this.#sweeper = deps.clock.every(sweepMs, () => this.#sweep());
+  }
+
+  start(): void {
+    this.#deps.device.start((batch) => this.#batch(batch));
+  }
+
+  set ends(ends: Ends) {
+    this.#ends = ends;
+  }
+
+  get flows(): { readonly tcp: number; readonly udp: number } {
+    return { tcp: this.#table.size, udp: this.#udpById.size };
+  }
+
+  dispose(): void {
+    void this.#sweeper.dispose();
+  }
+
+  /** The connector's answers and datagrams. Unknown ids are late, and no error. */
+  receive(frame: DialFrame): void {
+    if (frame.type === 'answer') {
+      this.#answer(frame.id, frame.result);
+    } else if (frame.type === 'datagram') {
+      const flow = this.#udpById.get(frame.id);
+      if (flow) {
+        flow.lastSeenMs = this.#deps.clock.nowMs();
+        this.#send(buildUdp(reversed(flow), frame.payload));
+      }
+    } else if (frame.type === 'close') {
+      const flow = this.#udpById.get(frame.id);
+      if (flow) {
+        this.#forgetUdp(flow);
+      }
+    }
+  }
+
+  #drop(reason: DropReason): false {
+    this.drops[reason] = (this.drops[reason] ?? 0) + 1;
+    return false;
+  }
+
+  #batch({ buffer, lengths, count }: PacketBatch): void {
+    let rewritten = 0;
+    const slot = buffer.length / lengths.length;
+    for (let i = 0; i < count; i++) {
+      const at = i * slot;
+      const length = lengths[i] ?? 0;
+      if (this.#packet(buffer, at, length)) {
+        this.#descriptors[2 * rewritten] = at;
+        this.#descriptors[2 * rewritten + 1] = length;
+        rewritten++;
+      }
+    }
+    if (rewritten > 0) {
+      const failed = this.#deps.device.write(buffer, this.#descriptors, rewritten);
+      if (failed > 0) {
+        this.drops['device-full'] = (this.drops['device-full'] ?? 0) + failed;
+      }
+    }
+  }
+
+  /** True when the packet was rewritten in place and goes back to the device. */
+  #packet(buffer: Uint8Array, at: number, length: number): boolean {
+    const view = this.#view;
+    const verdict = view.parse(buffer, at + offloadHeaderBytes, length - offloadHeaderBytes);
+    if (verdict !== 'ok') {
+      return this.#drop(verdict);
+    }
+    // Bit 0 of the offload header's flags: the checksum field holds the sum of the pseudo header only.
+    const partial = ((buffer[at] ?? 0) & 1) === 1;
+    if (view.protocol !== protocolTcp) {
+      this.#udp(view);
+      return false;
+    }
+    const isV4 = view.addressBytes === 4;
+    const own = isV4 ? this.#ends.address4 : this.#ends.address6;
+    const listener = isV4 ? this.#ends.port4 : this.#ends.port6;
+    if (!own || !listener) {
+      return this.#drop('no-listener');
+    }
+    if (view.sourcePort === listener && equalsAt(buffer, view.sourceOffset, own)) {
+      return this.#back(view, partial);
+    }
+    return this.#outward(view, own, listener, partial, at);
+  }
+
+  #outward(view: PacketView, own: Uint8Array, listener: number, partial: boolean, at: number): boolean {
+    let flow = this.#table.findOutward(view);
+    const isSyn = (view.tcpFlags & (tcpFlag.syn | tcpFlag.ack)) === tcpFlag.syn;
+    if (isSyn) {
+      if (flow?.state === 'dialing') {
+        return this.#drop('retransmitted-syn');
+      }
+      if (flow?.state === 'closing') {
+        // The program reuses its port: a new connection.
+        this.#table.remove(flow);
+        flow = undefined;
+      }
+      if (!flow) {
+        return this.#hold(view, own, listener, partial, at);
+      }
+    } else if (!flow) {
+      this.#refuse(view);
+      return this.#drop('unknown-flow');
+    }
+    if (flow.state === 'dialing') {
+      return false;
+    }
+    this.#rewriteOutward(view, flow, own, listener, partial);
+    this.#track(flow, view.tcpFlags, 1);
+    return true;
+  }
+
+  #back(view: PacketView, partial: boolean): boolean {
+    const flow = this.#table.findBack(view);
+    if (!flow) {
+      this.#refuse(view);
+      return this.#drop('unknown-flow');
+    }
+    const { buffer, sourceOffset, destinationOffset, transportOffset } = view;
+    const { tcpFlags } = view;
+    buffer.set(flow.destination, sourceOffset);
+    buffer.set(flow.source, destinationOffset);
+    setPorts(buffer, transportOffset, flow.destinationPort, flow.sourcePort);
+    fixSums(view, partial, flow.backAddressDelta, flow.backDelta);
+    this.#track(flow, tcpFlags, 2);
+    return true;
+  }
+
+  #rewriteOutward(view: PacketView, flow: Flow, own: Uint8Array, listener: number, partial: boolean): void {
+    const { buffer, sourceOffset, destinationOffset, transportOffset } = view;
+    buffer.set(flow.destination, sourceOffset);
+    buffer.set(own, destinationOffset);
+    setPorts(buffer, transportOffset, flow.peerPort, listener);
+    fixSums(view, partial, flow.outwardAddressDelta, flow.outwardDelta);
+  }
+
+  #track(flow: Flow, flags: number, side: 1 | 2): void {
+    flow.lastSeenMs = this.#deps.clock.nowMs();
+    if (flags & tcpFlag.rst) {
+      flow.state = 'closing';
+    } else if (flags & tcpFlag.fin) {
+      flow.finished |= side;
+      if (flow.finished === 3) {
+        flow.state = 'closing';
+      }
+    }
+  }
+
+  /** The gate: the SYN waits while the connector dials. */
+  #hold(view: PacketView, own: Uint8Array, listener: number, partial: boolean, at: number): false {
+    const flow = this.#table.add(view, own, listener, this.#deps.clock.nowMs());
+    if (!flow) {
+      return this.#drop('table-full');
+    }
+    const { id, source, sourcePort, destination, destinationPort, peerPort } = flow;
+    const packet = view.buffer.slice(view.offset, view.offset + view.length);
+    const header = view.buffer.slice(at, at + offloadHeaderBytes);
+    this.#held.set(id, { packet, partial, header });
+    if (
+      !this.#deps.ask({ type: 'dial', id, protocol: 'tcp', source, sourcePort, destination, destinationPort, peerPort })
+    ) {
+      this.#held.delete(id);
+      this.#table.remove(flow);
+      this.#send(buildUnreachable(packet, 'host'));
+      return this.#drop('connector-full');
+    }
+    return false;
+  }
+
+  #answer(id: number, result: DialResult): void {
+    const udp = this.#udpById.get(id);
+    if (udp) {
+      this.#answerUdp(udp, result);
+      return;
+    }
+    const flow = this.#table.byId(id);
+    const held = this.#held.get(id);
+    if (flow?.state !== 'dialing' || !held) {
+      return;
+    }
+    this.#held.delete(id);
+    const isV4 = flow.source.length === 4;
+    const own = isV4 ? this.#ends.address4 : this.#ends.address6;
+    const listener = isV4 ? this.#ends.port4 : this.#ends.port6;
+    if (result === 'ok' && own && listener) {
+      flow.state = 'open';
+      flow.lastSeenMs = this.#deps.clock.nowMs();
+      const view = this.#view;
+      view.parse(held.packet, 0, held.packet.length);
+      this.#rewriteOutward(view, flow, own, listener, held.partial);
+      this.#send(held.packet, held.header);
+      return;
+    }
+    this.#table.remove(flow);
+    this.#sendFailure(held.packet, result);
+  }
+
+  /** Refused looks refused, unreachable unreachable, and what hangs looks like silence. */
+  #sendFailure(packet: Uint8Array, result: DialResult): void {
+    if (result === 'refused') {
+      const isTcp = packet[(packet[0] ?? 0) >>> 4 === 4 ? 9 : 6] === protocolTcp;
+      this.#send(isTcp ? buildReset(packet) : buildUnreachable(packet, 'port'));
+    } else if (result === 'unreachable') {
+      this.#send(buildUnreachable(packet, 'host'));
+    } else if (result === 'prohibited') {
+      this.#send(buildUnreachable(packet, 'prohibited'));
+    }
+  }
+
+  #refuse(view: PacketView): void {
+    this.#send(buildReset(view.buffer.slice(view.offset, view.offset + view.length)));
+  }
+
+  #udp(view: PacketView): void {
+    const { buffer, sourceOffset, addressBytes, transportOffset, destinationPort } = view;
+    // NetBIOS broadcasts of the desktop have no business in a cluster.
+    if (destinationPort >= 137 && destinationPort <= 139) {
+      this.#drop('netbios');
+      return;
+    }
+    const end = view.offset + view.length;
+    if (end < transportOffset + 8) {
+      this.#drop('short');
+      return;
+    }
+    const key = keyOf(buffer, sourceOffset, 2 * addressBytes, transportOffset);
+    const payload = buffer.subarray(
+      transportOffset + 8,
+      Math.min(end, transportOffset + view.word(transportOffset + 4)),
+    );
+    const flow = this.#udpByKey.get(key) ?? this.#openUdp(view, key);
+    if (!flow) {
+      return;
+    }
+    flow.lastSeenMs = this.#deps.clock.nowMs();
+    if (flow.state === 'open') {
+      if (!this.#deps.ask({ type: 'datagram', id: flow.id, payload })) {
+        this.#drop('connector-full');
+      }
+    } else if (flow.waiting.length < maxWaitingDatagrams) {
+      flow.waiting.push(Uint8Array.from(payload));
+    }
+  }
+
+  #openUdp(view: PacketView, key: string): UdpFlow | undefined {
+    if (this.#udpById.size >= maxUdpFlows) {
+      this.#drop('table-full');
+      return undefined;
+    }
+    const { source, destination, sourcePort, destinationPort } = view;
+    const id = this.#nextUdpId;
+    this.#nextUdpId = id >= 0xfffffffe ? 0x80000001 : id + 1;
+    const first = view.buffer.slice(view.offset, Math.min(view.offset + view.length, view.transportOffset + 8));
+    const flow: UdpFlow = {
+      ...{ id, key, source, destination, sourcePort, destinationPort, first },
+      state: 'dialing',
+      waiting: [],
+      lastSeenMs: this.#deps.clock.nowMs(),
+    };
+    const peerPort = sourcePort;
+    if (
+      !this.#deps.ask({ type: 'dial', id, protocol: 'udp', source, sourcePort, destination, destinationPort, peerPort })
+    ) {
+      this.#drop('connector-full');
+      return undefined;
+    }
+    this.#udpByKey.set(key, flow);
+    this.#udpById.set(id, flow);
+    return flow;
+  }
+
+  #answerUdp(flow: UdpFlow, result: DialResult): void {
+    if (result !== 'ok') {
+      this.#forgetUdp(flow);
+      this.#sendFailure(flow.first, result);
+      return;
+    }
+    flow.state = 'open';
+    for (const payload of flow.waiting) {
+      this.#deps.ask({ type: 'datagram', id: flow.id, payload });
+    }
+    flow.waiting = [];
+  }
+
+  #forgetUdp(flow: UdpFlow): void {
+    this.#udpById.delete(flow.id);
+    this.#udpByKey.delete(flow.key);
+  }
+
+  /** Writes a packet of ours, with an empty offload header unless one is given. */
+  #send(packet: Uint8Array | undefined, header?: Uint8Array): void {
+    if (!packet) {
+      return;
+    }
+    const framed = new Uint8Array(offloadHeaderBytes + packet.length);
+    framed.set(packet, offloadHeaderBytes);
+    if (header) {
+      framed.set(header);
+    }
+    this.#deps.device.write(framed, Int32Array.of(0, framed.length), 1);
+  }
+
+  #sweep(): void {
+    const now = this.#deps.clock.nowMs();
+    for (const flow of this.#table.all()) {
+      const age = now - flow.lastSeenMs;
+      if ((flow.state === 'closing' && age > lingerMs) || (flow.state === 'dialing' && age > dialLimitMs)) {
+        this.#held.delete(flow.id);
+        this.#table.remove(flow);
+      }
+    }
+    for (const flow of this.#udpById.values()) {
+      if (now - flow.lastSeenMs > udpIdleMs) {
+        this.#forgetUdp(flow);
+        this.#deps.ask({ type: 'close', id: flow.id });
+      }
+    }
+  }
+}
+
+function reversed({ source, sourcePort, destination, destinationPort }: UdpFlow) {
+  return { source: destination, sourcePort: destinationPort, destination: source, destinationPort: sourcePort };
+}
+
+function setPorts(buffer: Uint8Array, at: number, source: number, destination: number): void {
+  buffer[at] = source >>> 8;
+  buffer[at + 1] = source & 0xff;
+  buffer[at + 2] = destination >>> 8;
+  buffer[at + 3] = destination & 0xff;
+}
+
+/** Swapped addresses leave sums as they are; ports do not count in an offloaded packet's field. */
+function fixSums(view: PacketView, partial: boolean, addressDelta: number, fullDelta: number): void {
+  const { buffer, offset, transportOffset, addressBytes } = view;
+  const field = transportOffset + 16;
+  if (addressDelta !== 0 && addressBytes === 4) {
+    adjust(buffer, offset + 10, addressDelta);
+  }
+  if (!partial) {
+    adjust(buffer, field, fullDelta);
+  } else if (addressDelta !== 0) {
+    adjustPartial(buffer, field, addressDelta);
+  }
+}
+
+function equalsAt(buffer: Uint8Array, at: number, address: Uint8Array): boolean {
+  return equalBytes(buffer.subarray(at, at + address.length), address);
+}
+
+function keyOf(buffer: Uint8Array, addresses: number, addressBytes: number, ports: number): string {
+  let key = '';
+  for (let at = addresses; at < addresses + addressBytes; at++) {
+    key += String.fromCharCode(buffer[at] ?? 0);
+  }
+  for (let at = ports; at < ports + 4; at++) {
+    key += String.fromCharCode(buffer[at] ?? 0);
+  }
+  return key;
+}

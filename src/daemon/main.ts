@@ -1,0 +1,141 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { getAsset, isSea } from 'node:sea';
+import { parseArgs } from 'node:util';
+import { createLogger, formatJsonLine, isReason, systemClock, toError } from '../base/index.ts';
+import { clientVersion, daemonRuntimeDirectory } from '../protocol/index.ts';
+import { cleanUp, Daemon, readResolvConf } from './daemon.ts';
+import { runCommand } from './os/command.ts';
+import { openLinuxTun, type TunAddon } from './tun/linux.ts';
+
+const usage = `nearfield-daemon ${clientVersion}
+usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit-seconds N]
+       nearfield-daemon cleanup --uid UID
+       nearfield-daemon version
+`;
+const addonName = 'tun-linux.node';
+const maxId = 0xfffffffe;
+
+/** The device addon: an asset of the executable, or the file beside the bundle in development. */
+function loadAddon(): TunAddon {
+  if (!isSea()) {
+    return createRequire(__filename)(join(__dirname, addonName)) as TunAddon;
+  }
+  // A folder of root's own, gone again before anything else happens.
+  const folder = mkdtempSync(join(tmpdir(), 'nearfield-'));
+  try {
+    const path = join(folder, addonName);
+    writeFileSync(path, Buffer.from(getAsset(addonName)), { mode: 0o500 });
+    const module = { exports: {} };
+    process.dlopen(module, path);
+    return module.exports as TunAddon;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: process.argv.slice(2),
+    allowPositionals: true,
+    options: {
+      uid: { type: 'string' },
+      gid: { type: 'string' },
+      'runtime-dir': { type: 'string', default: daemonRuntimeDirectory },
+      'idle-exit-seconds': { type: 'string', default: '60' },
+    },
+  });
+  const [verb] = positionals;
+  if (verb === 'version') {
+    process.stdout.write(`${clientVersion}\n`);
+    return 0;
+  }
+  const uid = toId(values.uid);
+  const gid = toId(values.gid ?? values.uid);
+  const idleSeconds = toId(values['idle-exit-seconds']);
+  if ((verb !== 'run' && verb !== 'cleanup') || uid === undefined || gid === undefined || idleSeconds === undefined) {
+    process.stderr.write(usage);
+    return 2;
+  }
+  if (process.getuid?.() !== 0) {
+    process.stderr.write('nearfield-daemon needs root: run it with sudo.\n');
+    return 1;
+  }
+  if (verb === 'cleanup') {
+    await cleanUp(runCommand, uid);
+    return 0;
+  }
+  return runDaemon({ uid, gid, runtimeDirectory: values['runtime-dir'], idleExitMs: idleSeconds * 1000 });
+}
+
+async function runDaemon(options: {
+  uid: number;
+  gid: number;
+  runtimeDirectory: string;
+  idleExitMs: number;
+}): Promise<number> {
+  const log = createLogger({
+    wallMs: () => systemClock.wallMs(),
+    sink: (line) => process.stderr.write(`${formatJsonLine(line)}\n`),
+  });
+  const addon = loadAddon();
+  const daemon = new Daemon(
+    {
+      clock: systemClock,
+      log,
+      run: runCommand,
+      openDevice: (name) => openLinuxTun(addon, name),
+      resolvConf: readResolvConf,
+    },
+    options,
+  );
+  let isEnding = false;
+  const end = async (code: number): Promise<never> => {
+    if (!isEnding) {
+      isEnding = true;
+      await daemon.stop().catch((error: unknown) => log.error('stopping failed', { error }));
+      process.exit(code);
+    }
+    return new Promise<never>(() => undefined);
+  };
+  // Where the log goes may end before us.
+  process.stderr.on('error', () => undefined);
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    process.on(signal, () => void end(0));
+  }
+  const fatal = (error: unknown): void => {
+    log.error('daemon ends: this is a fault of ours', { error });
+    void end(1);
+  };
+  process.on('uncaughtException', fatal);
+  process.on('unhandledRejection', fatal);
+  try {
+    await daemon.start();
+  } catch (error) {
+    if (isReason(error, 'daemon.already-running')) {
+      process.stdout.write('already running\n');
+      return 0;
+    }
+    process.stderr.write(`${toError(error).message}\n`);
+    return 1;
+  }
+  process.stdout.write('ready\n');
+  await daemon.ended;
+  return end(0);
+}
+
+function toId(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,10}$/.test(text) && Number(text) <= maxId ? Number(text) : undefined;
+}
+
+main().then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    process.stderr.write(`${toError(error).message}\n`);
+    process.exit(1);
+  },
+);

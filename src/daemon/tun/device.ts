@@ -1,0 +1,21 @@
+/** In front of each packet: the virtio header that carries offload (Linux `struct virtio_net_hdr`, 10 bytes). */
+export const offloadHeaderBytes = 10;
+/** A packet with segmentation offload is up to 64 KiB. */
+export const slotBytes = offloadHeaderBytes + 65_536;
+
+/** A batch of packets in one reused buffer. Packet `i` begins at `i * slotBytes`, offload header first. */
+export interface PacketBatch {
+  readonly buffer: Uint8Array;
+  readonly lengths: Int32Array;
+  readonly count: number;
+}
+
+/** A point-to-point device that carries IP packets. The batch is the device's: whoever keeps a packet copies it. */
+export interface TunDevice {
+  readonly name: string;
+  /** Called once. The handler may write from within. */
+  start(handler: (batch: PacketBatch) => void): void;
+  /** Offset and length pairs into `buffer`, offload headers included. Answers how many were not taken. */
+  write(buffer: Uint8Array, descriptors: Int32Array, count: number): number;
+  close(): void;
+}

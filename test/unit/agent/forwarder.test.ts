@@ -1,0 +1,239 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { afterEach, beforeEach, test } from 'node:test';
+import { createClient } from '@connectrpc/connect';
+import type { Diversion } from '../../../src/agent/port/diversion.ts';
+import { Forwarder } from '../../../src/agent/port/forwarder.ts';
+import { Diverter } from '../../../src/agent/tunnel/diverter.ts';
+import { Scope, silentLogger, systemClock } from '../../../src/base/index.ts';
+import { Agent, parseConnId, serializeStreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
+import {
+  createCallTransport,
+  createGrpcServer,
+  openHttp2,
+  openTunnel,
+  type TunnelStream,
+} from '../../../src/protocol/transport/index.ts';
+import { HandClock, settled } from '../manager/hand-clock.ts';
+
+const limit = { timeout: 10_000 };
+const sessionId = 'ann';
+const diversion: Diversion = {
+  interceptId: 'ann:web',
+  clientSession: sessionId,
+  targetHost: '127.0.0.1',
+  targetPort: 3000,
+  dialTimeoutMs: 1_000,
+  roundtripLatencyMs: 500,
+};
+
+let scope: Scope;
+let clock: HandClock;
+let forwarder: Forwarder;
+let port: number;
+let session: Awaited<ReturnType<typeof openHttp2>>;
+let appSockets: Socket[];
+
+const listen = async (server: Server): Promise<number> => {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+};
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  const free = await listen(server);
+  server.close();
+  await once(server, 'close');
+  return free;
+}
+
+/** An application that says who it is and repeats what it hears; and the agent's port in front of it. */
+beforeEach(async () => {
+  scope = new Scope();
+  clock = new HandClock();
+  appSockets = [];
+  const app = createServer({ allowHalfOpen: true }, (socket) => {
+    appSockets.push(socket);
+    socket.on('error', () => undefined);
+    socket.write('app ');
+    socket.on('data', (chunk) => socket.write(chunk));
+    socket.on('end', () => socket.end());
+  });
+  const containerPort = await listen(app);
+  scope.defer(() => void app.close());
+  const diverter = new Diverter(clock, silentLogger, () => undefined);
+  port = await freePort();
+  forwarder = scope.own(
+    new Forwarder({ agentPort: port, containerPort, podIp: '127.0.0.1', diverter, clock, log: silentLogger }),
+  );
+  await forwarder.listen();
+  const grpc = createGrpcServer({
+    clock: systemClock,
+    service: 'agent',
+    acceptTunnel: (stream) => diverter.accept(stream),
+    routes: (router) =>
+      router.service(Agent, {
+        version: () => ({ name: 'test', version: 'v2.24.0' }),
+        watchDial: (request, { signal }) => diverter.watch(request.sessionId, signal),
+      }),
+  });
+  session = await openHttp2({ host: '127.0.0.1', port: await grpc.listen(0, '127.0.0.1') }, { clock: systemClock });
+  scope.defer(() => grpc.close());
+  scope.defer(() => session.destroy());
+});
+
+afterEach(() => scope.dispose());
+
+/** The developer's side: it listens for dials, and fetches them when told to. */
+async function developer(): Promise<{ next(): Promise<Uint8Array>; fetch(connId: Uint8Array): Fetched }> {
+  const agent = createClient(Agent, createCallTransport(session));
+  const controller = new AbortController();
+  scope.defer(() => controller.abort());
+  const requests = agent.watchDial({ sessionId }, { signal: controller.signal })[Symbol.asyncIterator]();
+  let next = requests.next();
+  next.catch(() => undefined);
+  await agent.version({});
+  return {
+    async next() {
+      const { value } = await next;
+      next = requests.next();
+      next.catch(() => undefined);
+      return value?.connId ?? new Uint8Array(0);
+    },
+    fetch,
+  };
+}
+
+interface Fetched {
+  readonly stream: TunnelStream;
+  readonly text: () => string;
+  readonly ended: Promise<void>;
+  readonly closed: Promise<void>;
+}
+
+function fetch(connId: Uint8Array): Fetched {
+  const id = parseConnId(connId);
+  assert.ok(id);
+  const stream = openTunnel(session, 'agent');
+  stream.send(
+    tunnelCode.streamInfo,
+    serializeStreamInfo({ id, sessionId, dialTimeoutMs: 1_000, roundtripLatencyMs: 500 }),
+  );
+  let text = '';
+  const [ended, closed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  stream.start({
+    onControl: () => undefined,
+    onData: (slice) => {
+      text += Buffer.from(slice).toString();
+    },
+    onEnd: () => ended.resolve(),
+    onDrain: () => undefined,
+    onClose: () => closed.resolve(),
+  });
+  return { stream, text: () => text, ended: ended.promise, closed: closed.promise };
+}
+
+const call = (): Socket => {
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  socket.on('error', () => undefined);
+  return socket;
+};
+
+async function readAll(socket: Socket): Promise<string> {
+  let text = '';
+  for await (const chunk of socket) {
+    text += String(chunk);
+  }
+  return text;
+}
+
+test('without an intercept the application answers, with half-close kept apart', limit, async () => {
+  const socket = call();
+  socket.end('hello');
+  assert.equal(await readAll(socket), 'app hello');
+});
+
+test('an intercepted connection reaches the developer, not the application', limit, async () => {
+  forwarder.divert(diversion);
+  const { next } = await developer();
+  const socket = call();
+  socket.end('hello');
+  const connId = await next();
+  assert.equal(parseConnId(connId)?.destinationPort, 3000);
+  const { stream, text, ended } = fetch(connId);
+  stream.send(tunnelCode.dialOk);
+  await ended;
+  assert.equal(text(), 'hello');
+  stream.sendData(Buffer.from('from the laptop'));
+  stream.endSend();
+  assert.equal(await readAll(socket), 'from the laptop');
+  assert.equal(appSockets.length, 0);
+});
+
+test('when the developer’s port refuses, the application answers, and no byte is lost', limit, async () => {
+  forwarder.divert(diversion);
+  const { next } = await developer();
+  const socket = call();
+  socket.end('hello');
+  const { stream } = fetch(await next());
+  stream.send(tunnelCode.dialReject);
+  stream.endSend();
+  assert.equal(await readAll(socket), 'app hello');
+});
+
+test('when the developer does not fetch in time, the application answers', limit, async () => {
+  forwarder.divert(diversion);
+  const { next } = await developer();
+  const socket = call();
+  socket.end('hello');
+  await next();
+  clock.advance(1_500);
+  assert.equal(await readAll(socket), 'app hello');
+});
+
+test('when the developer breaks off before an answer, the application answers', limit, async () => {
+  forwarder.divert(diversion);
+  const { next } = await developer();
+  const socket = call();
+  socket.end('hello');
+  fetch(await next()).stream.reset();
+  assert.equal(await readAll(socket), 'app hello');
+});
+
+test('when nobody listens and the manager is away, the application answers at once', limit, async () => {
+  forwarder.divert(diversion);
+  const socket = call();
+  socket.end('hello');
+  assert.equal(await readAll(socket), 'app hello');
+});
+
+test('a connection that nobody waits for cannot be fetched', limit, async () => {
+  const connId = Uint8Array.of(10, 0, 0, 1, 0, 1, 127, 0, 0, 1, 0, 2, 6);
+  await fetch(connId).closed;
+});
+
+test('open connections stay where they are when the intercept ends', limit, async () => {
+  forwarder.divert(diversion);
+  const { next } = await developer();
+  const socket = call();
+  const { stream } = fetch(await next());
+  stream.send(tunnelCode.dialOk);
+  stream.sendData(Buffer.from('one '));
+  await once(socket, 'data');
+  forwarder.divert(undefined);
+  stream.sendData(Buffer.from('two'));
+  assert.equal(String((await once(socket, 'data'))[0]), 'two');
+  stream.endSend();
+  socket.end();
+  await settled();
+});
+
+test('a reset of the application is a reset at the caller', limit, async () => {
+  const socket = call();
+  await once(socket, 'data');
+  const failed = new Promise((resolve) => socket.once('close', resolve));
+  appSockets[0]?.resetAndDestroy();
+  assert.equal(await failed, true);
+});

@@ -1,0 +1,36 @@
+import { silentLogger } from '../../../src/base/index.ts';
+import { Intercepts } from '../../../src/manager/service/intercepts.ts';
+import { managerRoutes } from '../../../src/manager/service/routes.ts';
+import { Store } from '../../../src/manager/state/store.ts';
+import { TunnelRouter } from '../../../src/manager/tunnel/router.ts';
+import { DialWatchers } from '../../../src/manager/tunnel/watchers.ts';
+import { type FakeCluster, planOptions } from './fake-cluster.ts';
+import { HandClock } from './hand-clock.ts';
+
+/** The manager's parts around a cluster in memory, without sockets. */
+export function fakeManager(cluster: FakeCluster) {
+  const clock = new HandClock();
+  const store = new Store(clock, 'install');
+  const watchers = new DialWatchers(clock);
+  const { kube, view } = cluster;
+  const intercepts = new Intercepts({ kube, view, store, clock, plan: planOptions, log: silentLogger });
+  const router = new TunnelRouter({ store, watchers, clock, log: silentLogger });
+  const routes = managerRoutes({
+    store,
+    view,
+    watchers,
+    intercepts,
+    resolver: {
+      lookup: async (name) =>
+        name === 'web.'
+          ? { rcode: 0, answers: [{ type: 'A', name: 'web', ttl: 4, data: '10.0.0.7' }] }
+          : { rcode: 3, answers: [] },
+    },
+    info: () => {
+      throw new RangeError('not asked for here');
+    },
+    agentImage: 'nearfield/traffic:1',
+    log: silentLogger,
+  });
+  return { clock, store, watchers, intercepts, router, routes };
+}

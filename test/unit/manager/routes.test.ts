@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict';
+import { beforeEach, test } from 'node:test';
+import { type Client, Code, ConnectError, createClient, createRouterTransport } from '@connectrpc/connect';
+import { wire } from '../../../src/protocol/index.ts';
+import { deployment, FakeCluster, podOf, service, webService } from './fake-cluster.ts';
+import { fakeManager } from './fake-manager.ts';
+import { settled } from './hand-clock.ts';
+import { agentInfo, clientInfo, interceptSpec } from './messages.ts';
+
+let cluster: FakeCluster;
+let parts: ReturnType<typeof fakeManager>;
+let manager: Client<typeof wire.Manager>;
+
+beforeEach(() => {
+  cluster = new FakeCluster(deployment(), webService(), podOf('web', '1'));
+  parts = fakeManager(cluster);
+  manager = createClient(wire.Manager, createRouterTransport(parts.routes));
+});
+
+const failsWith = (code: Code) => (error: unknown) => error instanceof ConnectError && error.code === code;
+const arrive = async (more = {}): Promise<{ sessionId: string }> => {
+  const { sessionId } = await manager.arriveAsClient(clientInfo(more));
+  return { sessionId };
+};
+const specWithoutPort = { containerPort: 0, protocol: '' };
+
+test('a client arrives, remains and departs', async () => {
+  const session = await arrive();
+  await manager.remain({ session });
+  await manager.depart(session);
+  await assert.rejects(manager.remain({ session }), failsWith(Code.NotFound));
+});
+
+for (const [what, more] of [
+  ['a name', { name: '' }],
+  ['a namespace', { namespace: '' }],
+  ['a readable version', { version: 'new' }],
+] as const) {
+  test(`a client without ${what} is refused`, async () => {
+    await assert.rejects(arrive(more), failsWith(Code.InvalidArgument));
+  });
+}
+
+test('an agent keeps its session over a restart of its container', async () => {
+  const first = await manager.arriveAsAgent(agentInfo());
+  const second = await manager.arriveAsAgent(agentInfo());
+  assert.equal(first.sessionId, 'agent:uid-web-1');
+  assert.equal(second.sessionId, first.sessionId);
+  assert.equal(parts.store.agents.size, 1);
+});
+
+test('after a restart of the manager a client comes back under its old session with its intercepts', async () => {
+  const sessionId = '00000000-0000-4000-8000-000000000001';
+  await manager.reconnectClient({
+    session: { sessionId },
+    client: clientInfo(),
+    intercepts: [{ id: `${sessionId}:web`, spec: interceptSpec() }],
+  });
+  await manager.remain({ session: { sessionId } });
+  assert.deepEqual([...parts.store.intercepts.keys()], [`${sessionId}:web`]);
+});
+
+test('a session id that no manager makes cannot be taken over', async () => {
+  for (const sessionId of ['agent:uid-web-1', '', 'x']) {
+    await assert.rejects(
+      manager.reconnectClient({ session: { sessionId }, client: clientInfo() }),
+      failsWith(Code.InvalidArgument),
+    );
+  }
+});
+
+test('a call in the name of an unknown session is not found', async () => {
+  const session = { sessionId: 'nobody' };
+  await assert.rejects(manager.createIntercept({ session, interceptSpec: interceptSpec() }), failsWith(Code.NotFound));
+  await assert.rejects(manager.lookupDNS({ session, name: 'web.', type: 1 }), failsWith(Code.NotFound));
+  await assert.rejects(
+    manager.watchAgents(session)[Symbol.asyncIterator]().next(),
+    failsWith(Code.NotFound),
+    'a watch fails with its first message',
+  );
+});
+
+test('what is not built answers unimplemented, so that peers fall back', async () => {
+  await assert.rejects(manager.updateIntercept({}), failsWith(Code.Unimplemented));
+});
+
+test('preparing an intercept fills in what the port means, and changes nothing', async () => {
+  const session = await arrive();
+  const prepared = await manager.prepareIntercept({ session, interceptSpec: interceptSpec(specWithoutPort) });
+  assert.equal(prepared.error, '');
+  assert.deepEqual(
+    [prepared.serviceName, prepared.servicePort, prepared.containerName, prepared.containerPort, prepared.workloadKind],
+    ['web', 80, 'server', 8080, 'Deployment'],
+  );
+  assert.deepEqual(cluster.calls, []);
+});
+
+test('a mistake of the person is an answer with a hint, not a failed call', async () => {
+  const session = await arrive();
+  const missing = await manager.prepareIntercept({ session, interceptSpec: interceptSpec({ agent: 'nothing' }) });
+  assert.match(missing.error, /no workload nothing/);
+  assert.equal(missing.errorCategory, 1);
+  cluster.put(service('web', 'web', [{ name: 'http', port: 80, targetPort: 8080 }]));
+  const numeric = await manager.prepareIntercept({ session, interceptSpec: interceptSpec() });
+  assert.match(numeric.error, /port number 8080.*Give the container port a name/);
+});
+
+test('an intercept gets its agent by a rolling update, waits for the verdict, and becomes active', async () => {
+  const session = await arrive();
+  const created = manager.createIntercept({ session, interceptSpec: interceptSpec(specWithoutPort) });
+  await settled();
+  assert.deepEqual(cluster.calls, ['patch Deployment web strategic']);
+  const agent = await manager.arriveAsAgent(agentInfo());
+  const { id, disposition, spec } = await created;
+  assert.equal(disposition, wire.InterceptDispositionType.WAITING);
+  assert.deepEqual([spec?.containerPort, spec?.protocol, spec?.serviceUid], [8080, 'TCP', 'uid-web']);
+  const { ACTIVE } = wire.InterceptDispositionType;
+  await manager.reviewIntercept({ session: agent, id, disposition: ACTIVE, environment: { GREETING: 'hi' } });
+  const found = await manager.getIntercept({ session, name: 'web' });
+  assert.equal(found.disposition, ACTIVE);
+  assert.deepEqual(found.environment, { GREETING: 'hi' });
+});
+
+test('a port that somebody holds is refused with the name of the holder', async () => {
+  const [ann, bob] = [await arrive(), await arrive({ name: 'bob@laptop' })];
+  const created = manager.createIntercept({ session: ann, interceptSpec: interceptSpec() });
+  await settled();
+  await manager.arriveAsAgent(agentInfo());
+  await created;
+  const spec = interceptSpec({ name: 'mine', client: 'bob@laptop' });
+  await assert.rejects(
+    manager.createIntercept({ session: bob, interceptSpec: spec }),
+    (error) => failsWith(Code.AlreadyExists)(error) && /ann@laptop/.test(String(error)),
+  );
+});
+
+test('a call that the cluster forbids fails at once, without waiting for an agent', async () => {
+  const session = await arrive();
+  cluster.failure = Object.assign(new RangeError('forbidden'), {});
+  await assert.rejects(manager.createIntercept({ session, interceptSpec: interceptSpec() }), /forbidden/);
+});
+
+test('the agent’s watch shows the intercepts of its workload, the client’s watch its own', async () => {
+  const [ann, bob] = [await arrive(), await arrive()];
+  const agent = await manager.arriveAsAgent(agentInfo());
+  parts.store.addIntercept(parts.store.client(ann.sessionId), interceptSpec());
+  parts.store.addIntercept(parts.store.client(bob.sessionId), interceptSpec({ name: 'api', agent: 'api' }));
+  const first = async (session: { sessionId: string }): Promise<string[]> => {
+    const { value } = await manager.watchIntercepts(session)[Symbol.asyncIterator]().next();
+    return (value?.intercepts ?? []).map((each: wire.InterceptInfo) => each.spec?.name);
+  };
+  assert.deepEqual(await first({ sessionId: agent.sessionId }), ['web']);
+  assert.deepEqual(await first(ann), ['web']);
+  assert.deepEqual(await first(bob), ['api']);
+});
+
+test('the list of workloads begins whole and goes on with what changed', async () => {
+  const session = await arrive();
+  const watch = manager.watchWorkloads({ sessionInfo: session })[Symbol.asyncIterator]();
+  const next = async (): Promise<[string | undefined, number][]> =>
+    ((await watch.next()).value?.events ?? []).map((event: wire.WorkloadEvent) => [event.workload?.name, event.type]);
+  const { ADDED_UNSPECIFIED, MODIFIED, DELETED } = wire.WorkloadEvent_Type;
+  assert.deepEqual(await next(), [['web', ADDED_UNSPECIFIED]]);
+  cluster.put(deployment({ name: 'api' }));
+  assert.deepEqual(await next(), [['api', ADDED_UNSPECIFIED]]);
+  await manager.arriveAsAgent(agentInfo());
+  assert.deepEqual(await next(), [['web', MODIFIED]]);
+  cluster.remove(deployment({ name: 'api' }));
+  assert.deepEqual(await next(), [['api', DELETED]]);
+});
+
+test('names are answered as raw records and as addresses', async () => {
+  const session = await arrive();
+  const { rCode, rrs } = await manager.lookupDNS({ session, name: 'web.', type: 1 });
+  assert.equal(rCode, 0);
+  assert.deepEqual([...rrs.slice(-4)], [10, 0, 0, 7]);
+  const { ips } = await manager.lookup({ session, name: 'web.' });
+  assert.deepEqual([...(ips[0] ?? [])], [10, 0, 0, 7]);
+  assert.equal((await manager.lookupDNS({ session, name: 'no.', type: 1 })).rCode, 3);
+});
+
+test('pods tell after a restart which workloads have an agent', () => {
+  const config = { agentName: 'web', namespace: 'shop', workloadName: 'web', workloadKind: 'Deployment' };
+  const text = JSON.stringify({ ...config, managerHost: 'm', containers: [] });
+  cluster.put(podOf('web', '1', { config: text }));
+  cluster.put(podOf('web', '2', { config: 'not json' }));
+  parts.intercepts.relearn();
+  assert.equal(parts.intercepts.configOf(cluster.workload('web'))?.agentName, 'web');
+});

@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { createClient } from '@connectrpc/connect';
+import { parseIp, systemClock } from '../../../src/base/index.ts';
+import { serializeStreamInfo, tunnelCode, wire } from '../../../src/protocol/index.ts';
+import {
+  createCallTransport,
+  createGrpcServer,
+  dialResultTrailer,
+  openHttp2,
+  openTunnel,
+  type TunnelStream,
+} from '../../../src/protocol/transport/index.ts';
+import { FakeCluster } from './fake-cluster.ts';
+import { fakeManager } from './fake-manager.ts';
+import { agentInfo, clientInfo } from './messages.ts';
+
+const parts = fakeManager(new FakeCluster());
+const grpc = createGrpcServer({
+  clock: systemClock,
+  service: 'manager',
+  routes: parts.routes,
+  acceptTunnel: (stream) => parts.router.accept(stream),
+});
+let session: Awaited<ReturnType<typeof openHttp2>>;
+const limit = { timeout: 10_000 };
+
+before(async () => {
+  parts.store.addClient('ann', clientInfo());
+  parts.store.addAgent('agent:1', agentInfo());
+  session = await openHttp2({ host: '127.0.0.1', port: await grpc.listen(0, '127.0.0.1') }, { clock: systemClock });
+});
+
+after(async () => {
+  session.destroy();
+  await grpc.close();
+});
+
+interface Heard {
+  readonly stream: TunnelStream;
+  readonly log: string[];
+  readonly closed: Promise<void>;
+  until(entry: string): Promise<void>;
+}
+
+const streamInfo = (sessionId: string, to: string, port: number, protocol: 'tcp' | 'udp' = 'tcp'): Uint8Array =>
+  serializeStreamInfo({
+    sessionId,
+    roundtripLatencyMs: 1,
+    dialTimeoutMs: 2_000,
+    id: {
+      protocol,
+      source: Uint8Array.of(10, 0, 0, 1),
+      sourcePort: 40_000,
+      destination: parseIp(to) ?? new Uint8Array(4),
+      destinationPort: port,
+    },
+  });
+
+function open(info: Uint8Array): Heard {
+  const stream = openTunnel(session, 'manager');
+  stream.send(tunnelCode.streamInfo, info);
+  const log: string[] = [];
+  const waiting = new Map<string, () => void>();
+  const closed = Promise.withResolvers<void>();
+  const note = (entry: string): void => {
+    log.push(entry);
+    waiting.get(entry)?.();
+  };
+  stream.start({
+    onControl: (code) => note(Object.entries(tunnelCode).find(([, each]) => each === code)?.[0] ?? '?'),
+    onData: (slice) => note(`data ${Buffer.from(slice).toString()}`),
+    onEnd: () => note('end'),
+    onDrain: () => undefined,
+    onClose: () => closed.resolve(),
+  });
+  return {
+    stream,
+    log,
+    closed: closed.promise,
+    until: (entry) => (log.includes(entry) ? Promise.resolve() : new Promise((resolve) => waiting.set(entry, resolve))),
+  };
+}
+
+for (const address of ['127.0.0.1', '::1', '0.0.0.0', '169.254.169.254', '224.0.0.1', 'fe80::1', '::ffff:127.0.0.1']) {
+  for (const protocol of ['tcp', 'udp'] as const) {
+    test(`a client does not reach ${address} of the manager by ${protocol}`, limit, async () => {
+      const { stream, log, until, closed } = open(streamInfo('ann', address, 22, protocol));
+      await until('end');
+      stream.endSend();
+      await closed;
+      assert.deepEqual(log, ['streamOk', 'dialReject', 'end']);
+      assert.equal(stream.trailers[dialResultTrailer], 'prohibited');
+    });
+  }
+}
+
+test('a stream of an unknown session is refused', limit, async () => {
+  const { stream, log, until } = open(streamInfo('nobody', '10.0.0.7', 80));
+  await until('end');
+  assert.ok(log.includes('dialReject'));
+  stream.reset();
+});
+
+test('a stream that does not begin with its info is reset', limit, async () => {
+  const stream = openTunnel(session, 'manager');
+  const closed = Promise.withResolvers<string | undefined>();
+  stream.send(tunnelCode.dialOk);
+  stream.start({
+    onControl: () => undefined,
+    onData: () => undefined,
+    onEnd: () => undefined,
+    onDrain: () => undefined,
+    onClose: (error) => closed.resolve(error?.reason),
+  });
+  assert.ok(await closed.promise);
+});
+
+test('an agent’s connection reaches the client that listens, and bytes pass both ways', limit, async () => {
+  const manager = createClient(wire.Manager, createCallTransport(session));
+  const controller = new AbortController();
+  const requests = manager.watchDial({ sessionId: 'ann' }, { signal: controller.signal })[Symbol.asyncIterator]();
+  const request = requests.next();
+  // The watch has no first message: any later call on the session finds it listening.
+  await manager.version({});
+  const agent = open(streamInfo('agent:1', '127.0.0.1', 3000));
+  agent.stream.send(tunnelCode.session, Buffer.from('ann'));
+  const { value } = await request;
+  assert.equal(value?.connId.length, 13);
+  const client = open(streamInfo('ann', '127.0.0.1', 3000));
+  client.stream.send(tunnelCode.dialOk);
+  await agent.until('dialOk');
+  agent.stream.sendData(Buffer.from('ping'));
+  await client.until('data ping');
+  client.stream.sendData(Buffer.from('pong'));
+  await agent.until('data pong');
+  agent.stream.endSend();
+  await client.until('end');
+  client.stream.endSend();
+  await agent.until('end');
+  controller.abort();
+});
+
+test('an agent’s connection is refused at once when its client does not listen', limit, async () => {
+  const agent = open(streamInfo('agent:1', '127.0.0.1', 3001));
+  agent.stream.send(tunnelCode.session, Buffer.from('ann-is-away'));
+  await agent.until('dialReject');
+  agent.stream.endSend();
+  await agent.closed;
+});
