@@ -100,12 +100,14 @@ export class ConnectorCore implements Connector {
     try {
       await this.#connect(request, scope, attempt.signal);
       this.#set({ state: 'connected', since: this.#deps.clock.wallMs() });
+      this.#publishNow();
     } catch (thrown) {
       const error = toError(thrown);
       this.#connection = undefined;
       await scope.dispose();
       this.#daemon = { state: 'none', subnets: [] };
       this.#set(attempt.signal.aborted ? { state: 'disconnected' } : { state: 'failed', error: toPlainError(error) });
+      this.#publishNow();
       throw error;
     } finally {
       this.#attempt = undefined;
@@ -272,6 +274,7 @@ export class ConnectorCore implements Connector {
     await connection?.scope.dispose();
     this.#daemon = { state: 'none', subnets: [] };
     this.#set({ state: 'disconnected' });
+    this.#publishNow();
   }
 
   async intercept(request: InterceptRequest): Promise<Attachment> {
@@ -333,7 +336,7 @@ export class ConnectorCore implements Connector {
       await this.leave(name).catch(() => undefined);
       throw error;
     }
-    this.#publish();
+    this.#publishNow();
     return this.#attachment(name);
   }
 
@@ -375,7 +378,7 @@ export class ConnectorCore implements Connector {
     );
     // Not seen in the watch yet; gone for everyone who asks from now on.
     session.intercepts = session.intercepts.filter(({ spec }) => spec?.name !== name);
-    this.#publish();
+    this.#publishNow();
   }
 
   async environment(name: string): Promise<Readonly<Record<string, string>>> {
@@ -472,10 +475,17 @@ export class ConnectorCore implements Connector {
     }
     this.#publishing = true;
     this.#deps.clock.after(publishDelayMs, () => {
-      this.#publishing = false;
-      this.snapshot = this.#compute();
-      this.#changed.fire(this.snapshot);
+      if (this.#publishing) {
+        this.#publishNow();
+      }
     });
+  }
+
+  /** Before a call is answered: whoever made it must find its effect in the snapshot. */
+  #publishNow(): void {
+    this.#publishing = false;
+    this.snapshot = this.#compute();
+    this.#changed.fire(this.snapshot);
   }
 
   #compute(): ConnectorSnapshot {

@@ -1,0 +1,278 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { createLogger, formatJsonLine, retry, silentLogger, systemClock, toError } from '../base/index.ts';
+import { clientVersion, daemonSocketPaths } from '../protocol/index.ts';
+import type { Connector, DaemonSockets } from './contract.ts';
+import { ConnectorCore } from './core.ts';
+import { badRequest, daemonUnreachable } from './errors.ts';
+import { startInBackground } from './reach/background.ts';
+import { lineChannel, openSocket, serveOnSocket } from './rpc/lines.ts';
+import { connectorOver } from './rpc/rpc.ts';
+
+const usage = `nearfield ${clientVersion}: joins this machine to a Kubernetes cluster, for scripts and CI jobs.
+
+  nearfield connect [--kubeconfig F] [--context C] [--namespace N] [--manager-namespace N] [--daemon-command JSON]
+  nearfield status [--json]
+  nearfield list [--json]
+  nearfield intercept WORKLOAD --port LOCAL[:SERVICE PORT] [--namespace N] [--env-file F] [--json]
+  nearfield leave NAME
+  nearfield quit
+  nearfield install | uninstall [--kubeconfig F] [--context C] [--manager-namespace N] [--image I]
+
+--daemon-command is the program that starts the daemon, as a JSON array, when none runs yet.
+`;
+
+const folder = process.env.XDG_RUNTIME_DIR
+  ? join(process.env.XDG_RUNTIME_DIR, 'nearfield')
+  : join(homedir(), '.cache/nearfield');
+const socketPath = join(folder, 'connector.sock');
+const startAttempts = 100;
+const firstWaitMs = 50;
+
+const options = {
+  kubeconfig: { type: 'string' },
+  context: { type: 'string' },
+  namespace: { type: 'string', short: 'n' },
+  'manager-namespace': { type: 'string' },
+  'daemon-command': { type: 'string' },
+  'runtime-dir': { type: 'string' },
+  'no-daemon': { type: 'boolean' },
+  port: { type: 'string', short: 'p' },
+  'env-file': { type: 'string' },
+  image: { type: 'string' },
+  json: { type: 'boolean' },
+} as const;
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({ args: process.argv.slice(2), options, allowPositionals: true });
+  const [verb, argument] = positionals;
+  const cluster = { kubeconfig: values.kubeconfig ?? process.env.KUBECONFIG, context: values.context };
+  const managerNamespace = values['manager-namespace'];
+  const print = (value: unknown, text: string): void =>
+    void process.stdout.write(values.json ? `${JSON.stringify(value, undefined, 2)}\n` : `${text}\n`);
+  switch (verb) {
+    case 'serve':
+      return serve();
+    case 'connect': {
+      const daemon = values['no-daemon']
+        ? undefined
+        : await ensureDaemon(values['runtime-dir'], values['daemon-command']);
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      await withConnector(true, (connector) =>
+        connector.connect({ ...cluster, namespace: values.namespace, managerNamespace, daemon }),
+      );
+      return withConnector(false, async ({ snapshot }) => print(snapshot, describe(snapshot)));
+    }
+    case 'status':
+      return withConnector(false, async ({ snapshot }) => print(snapshot, describe(snapshot)));
+    case 'list':
+      return withConnector(false, async ({ snapshot }) => {
+        const workloads = snapshot.namespaces.flatMap((each) => each.workloads);
+        print(
+          workloads,
+          workloads
+            .map((each) => `${each.kind.toLowerCase()} ${each.name}.${each.namespace}: ${stateWords[each.state]}`)
+            .join('\n'),
+        );
+      });
+    case 'intercept': {
+      const [localPort, servicePort] = (values.port ?? '').split(':');
+      if (!argument || !/^\d+$/.test(localPort ?? '')) {
+        throw badRequest(
+          'say which workload and which local port: nearfield intercept WORKLOAD --port LOCAL[:SERVICE PORT]',
+        );
+      }
+      return withConnector(false, async (connector) => {
+        const attachment = await connector.intercept({
+          workload: argument,
+          namespace: values.namespace,
+          servicePort,
+          localPort: Number(localPort),
+        });
+        if (values['env-file']) {
+          const lines = Object.entries(await connector.environment(attachment.name)).map(
+            ([key, value]) => `${key}=${JSON.stringify(value)}`,
+          );
+          writeFileSync(values['env-file'], `${lines.join('\n')}\n`, { mode: 0o600 });
+        }
+        print(
+          attachment,
+          `${attachment.name}: port ${attachment.servicePort} comes to ${attachment.localHost}:${attachment.localPort}`,
+        );
+      });
+    }
+    case 'leave':
+      return withConnector(false, (connector) => connector.leave(argument ?? ''));
+    case 'quit':
+      return withConnector(
+        false,
+        async (connector) => {
+          await connector.disconnect();
+          process.exitCode = 0;
+        },
+        true,
+      );
+    case 'install':
+    case 'uninstall': {
+      const core = new ConnectorCore({ clock: systemClock, log: silentLogger });
+      return core[verb]({ ...cluster, managerNamespace, image: values.image });
+    }
+    case 'version':
+      process.stdout.write(`${clientVersion}\n`);
+      return;
+    default:
+      process.stderr.write(usage);
+      process.exitCode = 2;
+  }
+}
+
+const stateWords = {
+  'no-agent': 'ready to engage (traffic-agent not yet installed)',
+  installed: 'ready to engage',
+  intercepted: 'intercepted',
+} as const;
+
+function describe(snapshot: Connector['snapshot']): string {
+  const { connection, target, daemon, manager, attachments } = snapshot;
+  const lines = [`Status             : ${connection.state}`];
+  if (target) {
+    lines.push(
+      `Kubernetes server  : ${target.server}`,
+      `Kubernetes context : ${target.context}`,
+      `Namespace          : ${target.namespace}`,
+    );
+    lines.push(
+      `Manager namespace  : ${target.managerNamespace}`,
+      `Mapped namespaces  : [${target.mappedNamespaces.join(' ')}]`,
+    );
+  }
+  lines.push(`Daemon             : ${daemon.state}${daemon.version ? ` ${daemon.version}` : ''}`);
+  if (daemon.dns) {
+    lines.push(
+      `DNS                : ${daemon.dns.localAddress}, excluded [${daemon.dns.excludeSuffixes.join(' ')}], ${daemon.dns.timeoutMs / 1000} s`,
+    );
+    lines.push(`Subnets            : ${daemon.subnets.join(', ')}`);
+  }
+  if (manager) {
+    lines.push(`Traffic Manager    : ${manager.name} ${manager.version}`);
+  }
+  lines.push(
+    ...attachments.map(
+      (each) =>
+        `Attachment         : ${each.name} ${each.servicePort} → ${each.localHost}:${each.localPort} (${each.state})`,
+    ),
+  );
+  return lines.join('\n');
+}
+
+/** The background process: a connector on a socket, until it is told to disconnect. */
+async function serve(): Promise<void> {
+  const log = createLogger({
+    wallMs: () => systemClock.wallMs(),
+    level: () => 'debug',
+    sink: (line) => process.stderr.write(`${formatJsonLine(line)}\n`),
+  });
+  const core = new ConnectorCore({ clock: systemClock, log });
+  process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error }));
+  const server = await serveOnSocket(core, socketPath);
+  const end = (): void => {
+    server.close();
+    void core.dispose().then(() => process.exit(0));
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, end);
+  }
+  let wasConnected = false;
+  core.onSnapshotChanged(({ connection }) => {
+    wasConnected ||= connection.state !== 'disconnected';
+    if (wasConnected && (connection.state === 'disconnected' || connection.state === 'failed')) {
+      // The answer to the call that caused it goes out first.
+      systemClock.after(200, end);
+    }
+  });
+}
+
+async function withConnector(
+  mayStart: boolean,
+  work: (connector: Connector) => Promise<void>,
+  mayBeGone = false,
+): Promise<void> {
+  const open = () => openSocket(socketPath, systemClock);
+  const socket = await open().catch(async (error: unknown): Promise<Socket | undefined> => {
+    if (mayBeGone) {
+      return undefined;
+    }
+    if (!mayStart) {
+      throw error;
+    }
+    startInBackground([process.execPath, __filename, 'serve'], join(folder, 'connector.log'));
+    return retry(open, {
+      clock: systemClock,
+      attempts: startAttempts,
+      backoff: { firstMs: firstWaitMs, factor: 1, maxMs: firstWaitMs },
+    });
+  });
+  if (!socket) {
+    return;
+  }
+  const channel = lineChannel(socket);
+  const first = new Promise<void>((resolve) => channel.receive(() => resolve()));
+  const connector = connectorOver(channel, silentLogger, async () => socket.destroy());
+  socket.on('close', () => connector.fail());
+  try {
+    await first;
+    await work(connector);
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** A running daemon's sockets; started by the given command when there is none, else said how. */
+async function ensureDaemon(
+  runtimeDirectory: string | undefined,
+  commandJson: string | undefined,
+): Promise<DaemonSockets> {
+  const uid = process.getuid?.() ?? 0;
+  const paths = daemonSocketPaths(uid, runtimeDirectory);
+  const core = new ConnectorCore({ clock: systemClock, log: silentLogger });
+  const probe = async (): Promise<void> => {
+    if (!(await core.probeDaemon(paths))) {
+      throw daemonUnreachable(undefined);
+    }
+  };
+  try {
+    await probe();
+  } catch (error) {
+    const command: unknown = commandJson ? JSON.parse(commandJson) : undefined;
+    if (!Array.isArray(command) || !command.every((each) => typeof each === 'string')) {
+      process.stderr.write(
+        `Start the daemon first: sudo nearfield-daemon run --uid ${uid} --gid ${process.getgid?.() ?? 0}\n`,
+      );
+      throw error;
+    }
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    startInBackground(command, join(folder, 'daemon.log'));
+    await retry(probe, {
+      clock: systemClock,
+      attempts: startAttempts,
+      backoff: { firstMs: firstWaitMs, factor: 1, maxMs: firstWaitMs },
+    });
+  }
+  return paths;
+}
+
+main().then(
+  () => {
+    if (process.argv[2] !== 'serve') {
+      process.exit();
+    }
+  },
+  (thrown: unknown) => {
+    const { message, hint } = toError(thrown);
+    process.stderr.write(`${message}${hint ? `. ${hint}` : ''}\n`);
+    process.exit(1);
+  },
+);
