@@ -220,7 +220,7 @@ async function withConnector(
   }
   const channel = lineChannel(socket);
   const first = new Promise<void>((resolve) => channel.receive(() => resolve()));
-  const connector = connectorOver(channel, silentLogger, async () => socket.destroy());
+  const connector = connectorOver(channel, silentLogger, async () => void socket.destroy());
   socket.on('close', () => connector.fail());
   try {
     await first;

@@ -1,0 +1,117 @@
+import { spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import * as vscode from 'vscode';
+import { type Logger, NearfieldError, sleep, systemClock } from '../../base/index.ts';
+import type { Connector, DaemonSockets } from '../../connector/index.ts';
+import { daemonSocketPaths } from '../../protocol/index.ts';
+import { daemonMissing, daemonNotStarted } from '../errors.ts';
+
+const pollMs = 100;
+/** Without a password the daemon is there within a moment. */
+const quickWaitMs = 5_000;
+/** With one, a person types. */
+const passwordWaitMs = 120_000;
+
+export interface LauncherDeps {
+  readonly connector: Connector;
+  readonly log: Logger;
+  readonly daemonPath: string;
+}
+
+/**
+ * Makes sure that a daemon of this user runs. Elevation is `sudo`: silently where a password is not needed, otherwise
+ * in a terminal, where the person sees what asks. It never trusts an exit code: the daemon answers, or it is not there.
+ */
+export class DaemonLauncher {
+  readonly #deps: LauncherDeps;
+
+  constructor(deps: LauncherDeps) {
+    this.#deps = deps;
+  }
+
+  async ensure(token: vscode.CancellationToken): Promise<DaemonSockets> {
+    const uid = process.getuid?.() ?? 0;
+    const gid = process.getgid?.() ?? uid;
+    const sockets = daemonSocketPaths(uid);
+    if (await this.#deps.connector.probeDaemon(sockets)) {
+      return sockets;
+    }
+    const { daemonPath, log } = this.#deps;
+    try {
+      accessSync(daemonPath, constants.X_OK);
+    } catch (error) {
+      throw daemonMissing(error);
+    }
+    const command = [daemonPath, 'run', '--uid', String(uid), '--gid', String(gid)];
+    log.info('starting the daemon', { uid });
+    const failed = startSilently(uid === 0 ? command : ['sudo', '-n', ...command]);
+    if (await this.#appears(sockets, quickWaitMs, token, failed)) {
+      return sockets;
+    }
+    if (uid !== 0 && !token.isCancellationRequested) {
+      const terminal = askInTerminal(command);
+      const closed = new Promise<void>((resolve) => {
+        const listener = vscode.window.onDidCloseTerminal((each) => {
+          if (each === terminal) {
+            listener.dispose();
+            resolve();
+          }
+        });
+      });
+      if (await this.#appears(sockets, passwordWaitMs, token, closed)) {
+        return sockets;
+      }
+    }
+    if (token.isCancellationRequested) {
+      throw new NearfieldError('cancelled', { code: 'cancelled', reason: 'base.cancelled' });
+    }
+    throw daemonNotStarted();
+  }
+
+  async #appears(
+    sockets: DaemonSockets,
+    limitMs: number,
+    token: vscode.CancellationToken,
+    ended: Promise<void>,
+  ): Promise<boolean> {
+    const end = systemClock.nowMs() + limitMs;
+    let isOver = false;
+    void ended.then(() => {
+      isOver = true;
+    });
+    while (!token.isCancellationRequested && systemClock.nowMs() < end) {
+      if (await this.#deps.connector.probeDaemon(sockets)) {
+        return true;
+      }
+      if (isOver) {
+        return false;
+      }
+      await sleep(systemClock, pollMs);
+    }
+    return false;
+  }
+}
+
+/** Resolves when the program ends; a daemon that runs does not. */
+function startSilently([file = '', ...args]: readonly string[]): Promise<void> {
+  return new Promise((resolve) => {
+    const child = spawn(file, args, { detached: true, stdio: 'ignore' });
+    child.on('error', () => resolve());
+    child.on('exit', () => resolve());
+    child.unref();
+  });
+}
+
+function askInTerminal(command: readonly string[]): vscode.Terminal {
+  const terminal = vscode.window.createTerminal({
+    name: vscode.l10n.t('Nearfield daemon'),
+    shellPath: '/usr/bin/sudo',
+    shellArgs: [
+      '-p',
+      vscode.l10n.t('Nearfield adds a network device, routes and a name server while connected. Password of %u: '),
+      ...command,
+    ],
+  });
+  terminal.show();
+  return terminal;
+}

@@ -1,0 +1,36 @@
+/** Every name that the manifest and the code share. A test compares them with package.json. */
+export const commandId = {
+  connect: 'nearfield.connect',
+  disconnect: 'nearfield.disconnect',
+  switchNamespace: 'nearfield.switchNamespace',
+  interceptToDebugSession: 'nearfield.interceptToDebugSession',
+  leave: 'nearfield.leave',
+  install: 'nearfield.install',
+  uninstall: 'nearfield.uninstall',
+  showLog: 'nearfield.showLog',
+  showActions: 'nearfield.showActions',
+} as const;
+
+export const viewId = {
+  connection: 'nearfield.connection',
+  cluster: 'nearfield.cluster',
+} as const;
+
+export const contextKey = {
+  /** disconnected, connecting, connected, reconnecting or failed. */
+  state: 'nearfield.state',
+  /** The reason of the last failure. */
+  reason: 'nearfield.reason',
+} as const;
+
+export const settingId = {
+  kubeconfig: 'nearfield.kubeconfig',
+  context: 'nearfield.context',
+  namespace: 'nearfield.namespace',
+  managerNamespace: 'nearfield.managerNamespace',
+  image: 'nearfield.image',
+} as const;
+
+export const statusBarId = 'nearfield.status';
+/** The attribute in launch configurations of any debugger. */
+export const launchAttribute = 'nearfield';

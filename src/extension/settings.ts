@@ -1,0 +1,23 @@
+import * as vscode from 'vscode';
+import { settingId } from './ids.ts';
+
+export interface Settings {
+  readonly kubeconfig: string | undefined;
+  readonly context: string | undefined;
+  readonly namespace: string | undefined;
+  readonly managerNamespace: string | undefined;
+  readonly image: string | undefined;
+}
+
+/** Read when a command runs: a change takes effect with the next connect. Empty means not set. */
+export function readSettings(): Settings {
+  const all = vscode.workspace.getConfiguration();
+  const read = (id: string): string | undefined => all.get<string>(id)?.trim() || undefined;
+  return {
+    kubeconfig: read(settingId.kubeconfig),
+    context: read(settingId.context),
+    namespace: read(settingId.namespace),
+    managerNamespace: read(settingId.managerNamespace),
+    image: read(settingId.image),
+  };
+}

@@ -1,0 +1,106 @@
+import type { ConnectorSnapshot, ServiceView, WorkloadView } from '../../connector/index.ts';
+import { type Translate, workloadState } from './words.ts';
+
+export type ClusterNode =
+  | { readonly type: 'namespace'; readonly id: string; readonly name: string }
+  | {
+      readonly type: 'group';
+      readonly id: string;
+      readonly namespace: string;
+      readonly group: 'workloads' | 'services';
+    }
+  | { readonly type: 'workload'; readonly id: string; readonly workload: WorkloadView }
+  | { readonly type: 'service'; readonly id: string; readonly namespace: string; readonly service: ServiceView };
+
+export interface NodeText {
+  readonly label: string;
+  readonly description: string;
+  readonly icon: string;
+  /** Tokens that menus ask for: `workload deployment attached`. */
+  readonly context: string;
+  readonly isExpandable: boolean;
+  readonly isExpanded: boolean;
+}
+
+/** The children of a node, or the namespaces. Pure: the tree draws what this says. */
+export function clusterChildren(snapshot: ConnectorSnapshot, node: ClusterNode | undefined): ClusterNode[] {
+  if (!node) {
+    return snapshot.namespaces.map(({ name }) => ({ type: 'namespace', id: name, name }));
+  }
+  if (node.type === 'namespace') {
+    return (['workloads', 'services'] as const).map((group) => ({
+      type: 'group',
+      id: `${node.name}/${group}`,
+      namespace: node.name,
+      group,
+    }));
+  }
+  if (node.type !== 'group') {
+    return [];
+  }
+  const found = snapshot.namespaces.find(({ name }) => name === node.namespace);
+  return node.group === 'workloads'
+    ? (found?.workloads ?? []).map((workload) => ({
+        type: 'workload',
+        id: `${node.id}/${workload.kind}/${workload.name}`,
+        workload,
+      }))
+    : (found?.services ?? []).map((service) => ({
+        type: 'service',
+        id: `${node.id}/${service.name}`,
+        namespace: node.namespace,
+        service,
+      }));
+}
+
+export function clusterText(snapshot: ConnectorSnapshot, node: ClusterNode, t: Translate): NodeText {
+  switch (node.type) {
+    case 'namespace': {
+      const isConnected = node.name === snapshot.target?.namespace;
+      return {
+        label: node.name,
+        description: isConnected ? t('connected') : '',
+        icon: 'symbol-namespace',
+        context: isConnected ? 'namespace connected' : 'namespace',
+        isExpandable: true,
+        isExpanded: isConnected,
+      };
+    }
+    case 'group':
+      return {
+        label: node.group === 'workloads' ? t('Workloads') : t('Services'),
+        description: '',
+        icon: node.group === 'workloads' ? 'layers' : 'plug',
+        context: node.group,
+        isExpandable: true,
+        isExpanded: node.group === 'workloads',
+      };
+    case 'workload': {
+      const { workload } = node;
+      const mine = snapshot.attachments.some(
+        (each) => each.workload === workload.name && each.namespace === workload.namespace,
+      );
+      return {
+        label: workload.name,
+        description: `${workload.kind.toLowerCase()} · ${workloadState(workload, snapshot, t)}`,
+        icon: mine ? 'debug-alt' : workload.state === 'intercepted' ? 'lock' : 'circle-outline',
+        context: ['workload', workload.kind.toLowerCase(), ...(mine ? ['attached', 'mine'] : [])].join(' '),
+        isExpandable: false,
+        isExpanded: false,
+      };
+    }
+    case 'service':
+      return {
+        label: node.service.name,
+        description: node.service.ports
+          .map(
+            ({ name, port, protocol }) => `${name ? `${name} ` : ''}${port}${protocol === 'TCP' ? '' : `/${protocol}`}`,
+          )
+          .join(', '),
+        icon: 'symbol-interface',
+        context: 'service',
+        isExpandable: false,
+        isExpanded: false,
+      };
+  }
+}
