@@ -21,7 +21,10 @@ const all = [
   { name: 'agent', entry: 'src/agent/main.ts', target: ownNode },
 ];
 
-const only = process.argv.find((argument) => argument.startsWith('--only='))?.slice('--only='.length).split(',');
+const only = process.argv
+  .find((argument) => argument.startsWith('--only='))
+  ?.slice('--only='.length)
+  .split(',');
 const bundles = all.filter(({ name }) => !only || only.includes(name));
 
 const common = {
@@ -88,6 +91,7 @@ if (flags.has('--package')) {
       '--no-dependencies',
       '--skip-license',
       '--allow-missing-repository',
+    '--no-rewrite-relative-links',
       '--out',
       'dist/nearfield.vsix',
     ],

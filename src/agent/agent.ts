@@ -40,8 +40,15 @@ export function parseSidecarConfig(text: string | undefined): SidecarConfig {
   return parsed.output;
 }
 
+export interface RunningAgent {
+  /** Stops everything. */
+  readonly scope: Scope;
+  /** Connections of callers that are open now. */
+  readonly openConnections: () => number;
+}
+
 /** Builds and starts the traffic-agent: forwarders first, so that the pod serves whatever becomes of the manager. */
-export async function startAgent({ clock, log, environment }: AgentDeps): Promise<Scope> {
+export async function startAgent({ clock, log, environment }: AgentDeps): Promise<RunningAgent> {
   const config = parseSidecarConfig(environment.AGENT_CONFIG);
   const podIp = environment._TEL_AGENT_POD_IP ?? '';
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
@@ -114,7 +121,9 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
   );
   await serveHealth(scope, () => isReady);
   log.info('traffic-agent is serving', { workload: config.workloadName, ports: [...forwarders.keys()], apiPort });
-  return scope;
+  const openConnections = (): number =>
+    [...forwarders.values()].reduce((sum, forwarder) => sum + forwarder.openConnections, 0);
+  return { scope, openConnections };
 }
 
 function serveHealth(scope: Scope, isReady: () => boolean): Promise<void> {
@@ -128,6 +137,6 @@ function serveHealth(scope: Scope, isReady: () => boolean): Promise<void> {
   });
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(agentHealthPort, '::', () => resolve());
+    server.listen(agentHealthPort, () => resolve());
   });
 }

@@ -1,8 +1,6 @@
 import { createLogger, formatJsonLine, systemClock } from '../base/index.ts';
 import { startAgent } from './agent.ts';
-
-/** New connections may still come for a moment after SIGTERM, until every node knows that the pod is ending. */
-const drainMs = 2_000;
+import { drain } from './drain.ts';
 
 /** Composition root of the traffic-agent. */
 async function main(): Promise<void> {
@@ -16,10 +14,12 @@ async function main(): Promise<void> {
   };
   process.on('uncaughtException', fatal);
   process.on('unhandledRejection', fatal);
-  const scope = await startAgent({ clock: systemClock, log, environment: process.env });
+  const { scope, openConnections } = await startAgent({ clock: systemClock, log, environment: process.env });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {
-      systemClock.after(drainMs, () => void scope.dispose().then(() => process.exit(0)));
+      void drain(systemClock, openConnections)
+        .then(() => scope.dispose())
+        .then(() => process.exit(0));
     });
   }
 }

@@ -1,6 +1,6 @@
 // Makes the daemon one executable: Node's own binary, our bundle, and the device addon as an asset.
 import { execFile } from 'node:child_process';
-import { chmod, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { include_dir as headers } from 'node-api-headers';
 import { inject } from 'postject';
@@ -31,7 +31,8 @@ export async function packageDaemon() {
   // Half of Node's size is symbols that nobody reads there.
   await run('strip', [target]);
   await inject(target, 'NODE_SEA_BLOB', await readFile(config.output), { sentinelFuse: fuse });
-  await copyFile(target, 'dist/nearfield-daemon');
-  await chmod('dist/nearfield-daemon', 0o755);
+  // Renamed into place: the old one may be running.
+  await rename(target, 'dist/nearfield-daemon');
+
   await rm('dist/tmp', { recursive: true, force: true });
 }

@@ -19,6 +19,19 @@ export const notInterceptable = (name: string): NearfieldError =>
     `${name} must not get a traffic-agent: its annotation says so`,
   );
 
+export const isTheManager = (): NearfieldError =>
+  failure('failed_precondition', 'manager.is-the-manager', 'the traffic-manager cannot be intercepted');
+
+export const agentPortTaken = (workload: string, port: number): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'manager.agent-port-taken',
+    `${workload} declares container port ${port}, which the traffic-agent needs`,
+  );
+
+export const podIsEnding = (pod: string): NearfieldError =>
+  failure('aborted', 'manager.pod-is-ending', `pod ${pod} is ending`);
+
 export const noServicePort = (workload: string, port: string): NearfieldError =>
   failure(
     'not_found',

@@ -1,5 +1,5 @@
 import { safeParse } from 'valibot';
-import { type Clock, type Logger, Scope } from '../base/index.ts';
+import { type Clock, type Logger, retry, Scope } from '../base/index.ts';
 import { type Kube, kinds, type V1Namespace } from '../kube/index.ts';
 import { createGrpcServer } from '../protocol/transport/index.ts';
 import { ClusterView, systemNamespaces } from './cluster/cluster.ts';
@@ -88,6 +88,8 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
   return scope;
 }
 
+const registrationBackoff = { firstMs: 1_000, factor: 2, maxMs: 30_000 };
+
 interface WebhookParts {
   readonly scope: Scope;
   readonly view: ClusterView;
@@ -117,11 +119,22 @@ async function startWebhook(
   scope.defer(() => webhook.close());
   const name = `agent-injector-webhook-${options.MANAGER_NAMESPACE}`;
   const caBundle = Buffer.from(certificate.ca).toString('base64');
-  await kube.patch(
-    kinds.mutatingWebhook,
-    name,
-    undefined,
-    [{ op: 'add', path: '/webhooks/0/clientConfig/caBundle', value: caBundle }],
-    'json',
-  );
+  const register = (): Promise<unknown> =>
+    kube.patch(
+      kinds.mutatingWebhook,
+      name,
+      undefined,
+      [{ op: 'add', path: '/webhooks/0/clientConfig/caBundle', value: caBundle }],
+      'json',
+    );
+  await register().catch((error: unknown) => {
+    // Without it pods start without agents; everything else works, and the object may come later.
+    log.warn('the webhook could not be registered, trying again', { name, error });
+    const controller = new AbortController();
+    scope.defer(() => controller.abort());
+    retry(register, { clock, signal: controller.signal, backoff: registrationBackoff }).then(
+      () => log.info('the webhook is registered', { name }),
+      () => undefined,
+    );
+  });
 }

@@ -68,8 +68,11 @@ function placeOf(
   return undefined;
 }
 
+/** A caller waits this long at most before the application answers, whatever a client asks for. */
+const maxWaitMs = 15_000;
+
 const toMs = (nanoseconds: bigint | undefined, fallbackMs: number): number =>
-  nanoseconds ? Number(nanoseconds) / 1e6 : fallbackMs;
+  nanoseconds ? Math.min(Math.max(0, Number(nanoseconds) / 1e6), maxWaitMs) : fallbackMs;
 
 function toDiversion({ id, spec, clientSession }: wire.InterceptInfo): Diversion {
   return {

@@ -38,7 +38,8 @@ export class Forwarder implements Disposable {
   listen(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#server.once('error', reject);
-      this.#server.listen({ port: this.#options.agentPort, host: '::', backlog }, () => resolve());
+      // Without a host both families are served, or one where the node has no IPv6.
+      this.#server.listen({ port: this.#options.agentPort, backlog }, () => resolve());
     });
   }
 
@@ -83,6 +84,10 @@ export class Forwarder implements Disposable {
     );
     if (outcome.result !== 'ok') {
       socket.resetAndDestroy();
+      return;
+    }
+    if (socket.destroyed) {
+      outcome.socket.destroy();
       return;
     }
     joinSockets(socket, outcome.socket);

@@ -121,11 +121,10 @@ export class Diverter {
     const connId = serializeConnId(id);
     const key = keyOf(diversion.clientSession, connId);
     return new Promise((resolve) => {
-      const give = (outcome: DialOutcomeForSocket): void => {
+      const give = settler(resolve, () => {
         void timer.dispose();
         this.#waiting.delete(key);
-        resolve(outcome);
-      };
+      });
       const timer = this.#clock.after(diversion.dialTimeoutMs + diversion.roundtripLatencyMs, () => give('pass'));
       socket.once('close', () => give('taken'));
       this.#waiting.set(key, { accept: (stream) => attach(socket, stream, give) });
@@ -147,10 +146,7 @@ export class Diverter {
     }
     const { stream, sessionId } = opened;
     return new Promise((resolve) => {
-      const give = (outcome: DialOutcomeForSocket): void => {
-        void timer.dispose();
-        resolve(outcome);
-      };
+      const give = settler(resolve, () => void timer.dispose());
       const timer = this.#clock.after(diversion.dialTimeoutMs + diversion.roundtripLatencyMs, () => {
         stream.reset();
         give('pass');
@@ -164,20 +160,43 @@ export class Diverter {
   }
 }
 
+/** Gives the outcome of a dial; false when there is one already. */
+type Give = (outcome: DialOutcomeForSocket) => boolean;
+
+/** The first outcome counts: a connection that went to the application must not go to the developer as well. */
+function settler(resolve: (outcome: DialOutcomeForSocket) => void, onSettled: () => void): Give {
+  let isSettled = false;
+  return (outcome) => {
+    if (isSettled) {
+      return false;
+    }
+    isSettled = true;
+    onSettled();
+    resolve(outcome);
+    return true;
+  };
+}
+
 /**
  * Joins socket and stream once the developer's side has answered DialOK. Until then nothing of the socket has been
  * read, so a refusal leaves it whole for the application.
  */
-function attach(socket: Socket, stream: TunnelStream, give: (outcome: DialOutcomeForSocket) => void): TunnelHandlers {
+function attach(socket: Socket, stream: TunnelStream, give: Give): TunnelHandlers {
   let relay: TunnelHandlers | undefined;
+  const take = (): void => {
+    if (give('taken')) {
+      relay = relaySocket(socket, stream);
+      socket.resume();
+    } else {
+      stream.reset();
+    }
+  };
   return {
     onControl(code, body) {
       if (relay) {
         relay.onControl(code, body);
       } else if (code === tunnelCode.dialOk) {
-        relay = relaySocket(socket, stream);
-        socket.resume();
-        give('taken');
+        take();
       } else if (code === tunnelCode.dialReject || code === tunnelCode.disconnect) {
         stream.finish();
         give('pass');
@@ -186,11 +205,9 @@ function attach(socket: Socket, stream: TunnelStream, give: (outcome: DialOutcom
     onData(slice, last) {
       if (!relay) {
         // Some peers speak before they say that they have dialled.
-        relay = relaySocket(socket, stream);
-        socket.resume();
-        give('taken');
+        take();
       }
-      relay.onData(slice, last);
+      relay?.onData(slice, last);
     },
     onEnd() {
       relay?.onEnd();

@@ -24,26 +24,24 @@ export function withEnvironment<C extends Configuration>(
   exclude: readonly string[],
 ): C {
   const wanted = Object.entries(cluster).filter(([key]) => !machineKeys.has(key) && !exclude.includes(key));
-  switch (configuration['type']) {
+  switch (configuration.type) {
     case 'cppdbg':
     case 'cppvsdbg': {
-      const own = Array.isArray(configuration['environment'])
-        ? (configuration['environment'] as { name: string }[])
-        : [];
+      const own = Array.isArray(configuration.environment) ? (configuration.environment as { name: string }[]) : [];
       const names = new Set(own.map(({ name }) => name));
       const added = wanted.filter(([name]) => !names.has(name)).map(([name, value]) => ({ name, value }));
       return { ...configuration, environment: [...added, ...own] };
     }
     case 'lldb-dap': {
-      if (Array.isArray(configuration['env'])) {
-        const own = configuration['env'] as string[];
+      if (Array.isArray(configuration.env)) {
+        const own = configuration.env as string[];
         const names = new Set(own.map((each) => each.split('=')[0]));
         return {
           ...configuration,
           env: [...wanted.filter(([name]) => !names.has(name)).map(([name, value]) => `${name}=${value}`), ...own],
         };
       }
-      const own = (configuration['env'] ?? {}) as Environment;
+      const own = (configuration.env ?? {}) as Environment;
       return {
         ...configuration,
         env: Object.entries({ ...Object.fromEntries(wanted), ...own }).map(([name, value]) => `${name}=${value}`),
@@ -52,7 +50,7 @@ export function withEnvironment<C extends Configuration>(
     default:
       return {
         ...configuration,
-        env: { ...Object.fromEntries(wanted), ...((configuration['env'] ?? {}) as Environment) },
+        env: { ...Object.fromEntries(wanted), ...((configuration.env ?? {}) as Environment) },
       };
   }
 }

@@ -49,11 +49,7 @@ export class DebugIntegration implements vscode.DebugConfigurationProvider {
   ): Promise<vscode.DebugConfiguration | undefined> {
     const value: unknown = configuration[launchAttribute];
     // Children of a debugger's own carry the parent's configuration along.
-    if (
-      value === undefined ||
-      configuration['__pendingTargetId'] !== undefined ||
-      configuration[boundKey] !== undefined
-    ) {
+    if (value === undefined || configuration.__pendingTargetId !== undefined || configuration[boundKey] !== undefined) {
       return configuration;
     }
     try {
@@ -98,7 +94,7 @@ export class DebugIntegration implements vscode.DebugConfigurationProvider {
     }
     const namespace = attribute.namespace ?? connector.snapshot.target?.namespace ?? '';
     const name = attribute.workload.split('/').at(-1) ?? '';
-    const ports = choosePorts(attribute, configuration['env'], servicePorts(connector, namespace));
+    const ports = choosePorts(attribute, configuration.env, servicePorts(connector, namespace));
     const present = connector.snapshot.attachments.find(
       (each) => each.workload === name && each.namespace === namespace,
     );

@@ -46,6 +46,9 @@ export function createResolver({ nameserver, clusterDomain, clock }: ResolverOpt
       if (!type) {
         return { rcode: 4, answers: [] };
       }
+      if (!isName(name)) {
+        return { rcode: 3, answers: [] };
+      }
       let last: ResolvedRecords = { rcode: 3, answers: [] };
       for (const candidate of candidates(name, namespace, clusterDomain)) {
         last = await query(clock, nameserver, candidate, type);
@@ -77,6 +80,12 @@ export function candidates(name: string, namespace: string, clusterDomain: strin
     return searched.slice(0, 1);
   }
   return labels.length <= 4 ? [...searched, plain] : [plain];
+}
+
+/** What the wire of DNS can carry: the codec would write anything else into a malformed question. */
+export function isName(name: string): boolean {
+  const labels = name.replace(/\.$/, '').split('.');
+  return Buffer.byteLength(name) <= 254 && labels.every((label) => label !== '' && Buffer.byteLength(label) <= 63);
 }
 
 /** The answer is about the name that was asked for. */

@@ -1,4 +1,4 @@
-import type { V1Container, V1Pod, V1Probe } from '../../kube/index.ts';
+import type { V1Container, V1Pod } from '../../kube/index.ts';
 import {
   agentHealthPort,
   appEnvironmentPrefix,
@@ -30,48 +30,80 @@ export function injectionPatch(pod: V1Pod, options: PatchOptions): PatchOperatio
   if (containers.some(({ name }) => name === agentContainerName)) {
     return [];
   }
+  const hidden = hiddenNames(containers, options.config);
   return [
-    ...containers.flatMap((container, index) => hidePorts(container, index, options.config)),
+    ...containers.flatMap((container, index) => hidePorts(container, index, hidden)),
     { op: 'add', path: '/spec/containers/-', value: agentContainer(containers, options) },
     ...annotations(pod, options.config),
     ...labels(pod, options.config),
   ];
 }
 
-const hiddenName = (name: string): string => `tm-${name}`.slice(0, 15);
+const maxPortNameLength = 15;
 
-function takenPorts(container: SidecarContainer | undefined): Set<string> {
-  return new Set(
-    (container?.intercepts ?? []).map((port) => port.containerPortName).filter((name) => name !== undefined),
-  );
+/**
+ * New names for the ports whose names the agent takes. A pod with a name that is too long, ends in a dash or occurs
+ * twice in a container would be refused.
+ */
+function hiddenNames(containers: readonly V1Container[], config: SidecarConfig): Map<string, string> {
+  const used = new Set(containers.flatMap(({ ports = [] }) => ports.map(({ name }) => name)));
+  const hidden = new Map<string, string>();
+  for (const { containerPortName: name } of config.containers.flatMap(({ intercepts }) => intercepts)) {
+    if (name !== undefined && !hidden.has(name)) {
+      let candidate = cut(`tm-${name}`, maxPortNameLength);
+      for (let count = 1; used.has(candidate); count++) {
+        candidate = `${cut(`tm-${name}`, maxPortNameLength - 1 - String(count).length)}-${count}`;
+      }
+      used.add(candidate);
+      hidden.set(name, candidate);
+    }
+  }
+  return hidden;
 }
+
+const cut = (name: string, length: number): string => name.slice(0, length).replace(/-+$/, '');
 
 const configOf = (name: string, config: SidecarConfig): SidecarContainer | undefined =>
   config.containers.find((each) => each.name === name);
 
-function hidePorts(container: V1Container, index: number, config: SidecarConfig): PatchOperation[] {
-  const taken = takenPorts(configOf(container.name, config));
+/**
+ * In every container, not only the intercepted one: a service takes the first port of a name in the pod, and the
+ * agent comes last.
+ */
+function hidePorts(container: V1Container, index: number, hidden: ReadonlyMap<string, string>): PatchOperation[] {
   const base = `/spec/containers/${index}`;
-  const ports = (container.ports ?? []).flatMap((port, at): PatchOperation[] =>
-    port.name && taken.has(port.name)
-      ? [{ op: 'replace', path: `${base}/ports/${at}/name`, value: hiddenName(port.name) }]
-      : [],
-  );
-  const probes = (['livenessProbe', 'readinessProbe', 'startupProbe'] as const).flatMap((key): PatchOperation[] => {
-    const probe: V1Probe | undefined = container[key];
-    return (['httpGet', 'tcpSocket'] as const).flatMap((how): PatchOperation[] => {
-      const port = probe?.[how]?.port;
-      return typeof port === 'string' && taken.has(port)
-        ? [{ op: 'replace', path: `${base}/${key}/${how}/port`, value: hiddenName(port) }]
-        : [];
-    });
-  });
-  return [...ports, ...probes];
+  const rename = (port: unknown, path: string): PatchOperation[] => {
+    const value = typeof port === 'string' ? hidden.get(port) : undefined;
+    return value === undefined ? [] : [{ op: 'replace', path: `${base}/${path}`, value }];
+  };
+  const { livenessProbe, readinessProbe, startupProbe, lifecycle } = container;
+  const handlers: Record<string, PortUser | undefined> = {
+    livenessProbe,
+    readinessProbe,
+    startupProbe,
+    'lifecycle/postStart': lifecycle?.postStart,
+    'lifecycle/preStop': lifecycle?.preStop,
+  };
+  return [
+    ...(container.ports ?? []).flatMap(({ name, protocol = 'TCP' }, at) =>
+      protocol === 'TCP' ? rename(name, `ports/${at}/name`) : [],
+    ),
+    ...Object.entries(handlers).flatMap(([key, handler]) => [
+      ...rename(handler?.httpGet?.port, `${key}/httpGet/port`),
+      ...rename(handler?.tcpSocket?.port, `${key}/tcpSocket/port`),
+    ]),
+  ];
+}
+
+/** What calls a container by the name of a port: probes and lifecycle hooks. */
+interface PortUser {
+  readonly httpGet?: { readonly port: unknown };
+  readonly tcpSocket?: { readonly port: unknown };
 }
 
 function agentContainer(containers: readonly V1Container[], { config, image, pullPolicy }: PatchOptions): object {
   const ports = new Map(
-    config.containers.flatMap((container) => container.intercepts ?? []).map((port) => [port.agentPort, port]),
+    config.containers.flatMap(({ intercepts }) => intercepts).map((port) => [port.containerPortName, port]),
   );
   return {
     name: agentContainerName,
@@ -120,13 +152,18 @@ function escapeReferences(text: string): string {
 /** The container's variables again, under a prefix, so that the agent can report them as the process sees them. */
 function appEnvironment(container: V1Container, config: SidecarContainer | undefined): object[] {
   const prefix = appEnvironmentPrefix + (config?.envPrefix ?? '');
+  const own = new Set((container.env ?? []).map(({ name }) => name));
+  // What a source brings is not known here; a name that is surely not the container's own means the pod's variable.
+  const isOwn = (key: string): boolean => own.has(key) || (container.envFrom?.length ?? 0) > 0;
   return (container.env ?? []).map(({ name, value, valueFrom }) => {
     if (valueFrom) {
       return { name: prefix + name, valueFrom: withContainer(valueFrom, container.name) };
     }
     return {
       name: prefix + name,
-      value: (value ?? '').replace(/(?<!\$)\$\(([^)]+)\)/g, (_, key: string) => `$(${prefix}${key})`),
+      value: (value ?? '').replace(/(?<!\$)\$\(([^)]+)\)/g, (whole, key: string) =>
+        isOwn(key) ? `$(${prefix}${key})` : whole,
+      ),
     };
   });
 }

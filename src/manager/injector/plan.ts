@@ -1,7 +1,15 @@
 import type { V1Container, V1ServicePort } from '../../kube/index.ts';
-import { firstAgentPort, type SidecarConfig, type SidecarPort } from '../../protocol/index.ts';
+import { agentHealthPort, firstAgentPort, type SidecarConfig, type SidecarPort } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
-import { ambiguousPort, noServicePort, notInterceptable, numericTargetPort } from '../errors.ts';
+import {
+  agentPortTaken,
+  ambiguousPort,
+  isTheManager,
+  noServicePort,
+  notInterceptable,
+  numericTargetPort,
+  unsupported,
+} from '../errors.ts';
 
 export const annotation = {
   inject: 'telepresence.io/inject-traffic-agent',
@@ -66,9 +74,9 @@ export function choosePort(
       (!protocol || target.protocol === protocol.toUpperCase()) &&
       (!id || target.servicePort.name === id || target.servicePort.port === Number(id)),
   );
-  // Without a name, what can be intercepted goes before what cannot.
-  const able = matching.filter((target) => target.portName !== undefined);
-  const candidates = id || able.length === 0 ? matching : able;
+  // What can be intercepted goes before what cannot.
+  const able = matching.filter(canDivert);
+  const candidates = able.length === 0 ? matching : able;
   const [only, another] = candidates;
   if (!only) {
     throw noServicePort(workload, identifier);
@@ -79,11 +87,17 @@ export function choosePort(
       candidates.map(({ servicePort }) => servicePort.name ?? String(servicePort.port)),
     );
   }
+  if (only.protocol === 'UDP') {
+    throw unsupported(`diverting the UDP port ${only.containerPort}`);
+  }
   if (only.portName === undefined) {
     throw numericTargetPort(only.serviceName, only.containerPort);
   }
   return only;
 }
+
+/** The agent can only take the place of a named port, and it forwards TCP: any other port must stay where it is. */
+const canDivert = ({ portName, protocol }: PortTarget): boolean => portName !== undefined && protocol === 'TCP';
 
 export interface PlanOptions {
   readonly managerHost: string;
@@ -97,9 +111,16 @@ export function planSidecar(view: ClusterView, workload: Workload, options: Plan
   if (inject === 'disabled' || inject === 'false') {
     throw notInterceptable(workload.name);
   }
-  const targets = portTargets(view, workload).filter((target) => target.portName !== undefined);
-  const numbers = [...new Set(targets.map(({ containerPort, protocol }) => `${containerPort}/${protocol}`))];
+  if (options.managerHost === `${workload.name}.${workload.namespace}`) {
+    throw isTheManager();
+  }
+  const targets = portTargets(view, workload).filter(canDivert);
   const containers = workload.object.spec?.template?.spec?.containers ?? [];
+  const agentPorts = agentPortsFor(
+    targets.map(({ containerPort }) => containerPort),
+    containers.flatMap(({ ports = [] }) => ports.map(({ containerPort }) => containerPort)),
+    workload.name,
+  );
   return {
     agentName: workload.name,
     namespace: workload.namespace,
@@ -123,11 +144,29 @@ export function planSidecar(view: ClusterView, workload: Workload, options: Plan
             servicePort: target.servicePort.port,
             protocol: target.protocol,
             containerPort: target.containerPort,
-            agentPort: firstAgentPort + numbers.indexOf(`${target.containerPort}/${target.protocol}`),
+            agentPort: agentPorts.get(target.containerPort) ?? firstAgentPort,
           }),
         ),
     })),
   };
+}
+
+/** One port of the agent per container port; those that the application has declared are left to it. */
+function agentPortsFor(wanted: readonly number[], declared: readonly number[], workload: string): Map<number, number> {
+  if (declared.includes(agentHealthPort)) {
+    throw agentPortTaken(workload, agentHealthPort);
+  }
+  const ports = new Map<number, number>();
+  let next = firstAgentPort;
+  for (const containerPort of wanted) {
+    if (!ports.has(containerPort)) {
+      while (declared.includes(next)) {
+        next++;
+      }
+      ports.set(containerPort, next++);
+    }
+  }
+  return ports;
 }
 
 /** 0 → A, 25 → Z, 26 → AA. */

@@ -3,6 +3,7 @@ import { type Kube, kinds, type V1Pod } from '../../kube/index.ts';
 import type { SidecarConfig } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import { agentDidNotArrive } from '../errors.ts';
+import { saysTheSame } from '../injector/config.ts';
 import { annotation } from '../injector/plan.ts';
 import type { Store } from '../state/store.ts';
 
@@ -26,7 +27,7 @@ const kindOfWorkload = {
 /** True when a pod runs with exactly this configuration (undefined: with no agent at all). */
 function hasConfig(pod: V1Pod, config: SidecarConfig | undefined): boolean {
   const present = pod.metadata?.annotations?.[annotation.config];
-  return config ? present === JSON.stringify(config) : present === undefined;
+  return config && present !== undefined ? saysTheSame(present, config) : present === undefined && !config;
 }
 
 /**

@@ -1,13 +1,16 @@
 import { create } from '@bufbuild/protobuf';
-import { safeParse } from 'valibot';
-import { type Clock, type Logger, toError } from '../../base/index.ts';
+import { type Clock, cancelled, type Logger, toError } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
-import { type SidecarConfig, sidecarConfigSchema, wire } from '../../protocol/index.ts';
+import { type SidecarConfig, wire } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
-import { badRequest, noSuchIntercept, noSuchWorkload, portAlreadyIntercepted } from '../errors.ts';
+import { badRequest, noSuchIntercept, noSuchWorkload, portAlreadyIntercepted, unsupported } from '../errors.ts';
+import { parseConfig } from '../injector/config.ts';
 import { annotation, choosePort, type PlanOptions, planSidecar, portTargets } from '../injector/plan.ts';
 import { recreatePods, waitForAgent } from '../rollout/rollout.ts';
 import type { ClientSession, Store } from '../state/store.ts';
+
+/** A roll-out that was asked for is not asked for again within this time. */
+const recreationMs = 60_000;
 
 export interface InterceptDeps {
   readonly kube: Kube;
@@ -23,6 +26,11 @@ export class Intercepts {
   readonly #deps: InterceptDeps;
   /** Sidecar configurations by workload: the injector patches only pods of these. */
   readonly #configs = new Map<string, SidecarConfig>();
+  /** Re-creations under way by workload: requests that come together share one. */
+  readonly #recreations = new Map<
+    string,
+    { readonly text: string; readonly sinceMs: number; promise: Promise<void> }
+  >();
   readonly #controller = new AbortController();
 
   constructor(deps: InterceptDeps) {
@@ -91,6 +99,12 @@ export class Intercepts {
     }
     const { workload, target } = this.#resolve(client, spec);
     await this.ensureAgent(workload, signal);
+    // Half a minute may have passed: the client may be gone, and somebody else may have been quicker.
+    this.#deps.store.client(client.id);
+    if (signal.aborted) {
+      throw cancelled(signal);
+    }
+    this.#checkFree(client, spec, workload, target.containerPort);
     const complete = {
       ...spec,
       workloadKind: workload.kind,
@@ -117,23 +131,42 @@ export class Intercepts {
     const key = keyOf(workload);
     const before = this.#configs.get(key);
     this.#configs.set(key, config);
-    if (this.#deps.store.agentsOf(workload.name, workload.namespace).length > 0 && before) {
-      return;
-    }
     // The pods that are left over after the first agent's arrival are replaced in the background.
-    const recreation = recreatePods(this.#deps, workload, config, this.#controller.signal);
-    recreation.catch((error: unknown) =>
-      this.#deps.log.warn('re-creating pods failed', { workload: workload.name, error }),
-    );
+    const recreation = this.#recreate(workload, config);
     try {
       await Promise.race([
         waitForAgent(this.#deps, workload, signal),
         recreation.then(() => new Promise<never>(() => undefined)),
       ]);
     } catch (error) {
-      this.#configs.delete(key);
+      // Who gives up waiting does not stop the roll-out; others may wait for the same agent.
+      if (toError(error).code !== 'cancelled') {
+        this.#recreations.delete(key);
+        if (before) {
+          this.#configs.set(key, before);
+        } else {
+          this.#configs.delete(key);
+        }
+      }
       throw error;
     }
+  }
+
+  #recreate(workload: Workload, config: SidecarConfig): Promise<void> {
+    const key = keyOf(workload);
+    const text = JSON.stringify(config);
+    const nowMs = this.#deps.clock.nowMs();
+    const running = this.#recreations.get(key);
+    if (running?.text === text && nowMs - running.sinceMs < recreationMs) {
+      return running.promise;
+    }
+    const promise = recreatePods(this.#deps, workload, config, this.#controller.signal);
+    this.#recreations.set(key, { text, sinceMs: nowMs, promise });
+    promise.catch((error: unknown) => {
+      this.#recreations.delete(key);
+      this.#deps.log.warn('re-creating pods failed', { workload: workload.name, error });
+    });
+    return promise;
   }
 
   /** Takes the agents out again; an empty list means every workload of the namespace, no namespace all. */
@@ -142,12 +175,14 @@ export class Intercepts {
       const isMeant = names.length === 0 || names.includes(workload.name);
       const hasAgent = this.#deps.view.podsOf(workload).some((pod) => pod.metadata?.annotations?.[annotation.config]);
       if (isMeant && (this.#configs.delete(keyOf(workload)) || hasAgent)) {
+        this.#recreations.delete(keyOf(workload));
         await recreatePods(this.#deps, workload, undefined, this.#controller.signal);
       }
     }
   }
 
   #resolve(client: ClientSession, spec: wire.InterceptSpec) {
+    checkSupported(spec);
     const workload = this.find(spec.agent, spec.namespace || client.info.namespace, spec.workloadKind);
     const target = choosePort(
       portTargets(this.#deps.view, workload),
@@ -156,21 +191,33 @@ export class Intercepts {
       spec.serviceName,
     );
     planSidecar(this.#deps.view, workload, this.#deps.plan);
-    const holder = this.#deps.store.holderOf(workload.name, workload.namespace, target.containerPort);
-    if (holder && !spec.wiretap && holder.id !== `${client.id}:${spec.name}`) {
-      throw portAlreadyIntercepted(target.containerPort, holder.spec?.client ?? '', holder.spec?.name ?? '');
-    }
+    this.#checkFree(client, spec, workload, target.containerPort);
     return { workload, target };
+  }
+
+  #checkFree(client: ClientSession, spec: wire.InterceptSpec, workload: Workload, containerPort: number): void {
+    const holder = this.#deps.store.holderOf(workload.name, workload.namespace, containerPort);
+    if (holder && holder.id !== `${client.id}:${spec.name}`) {
+      throw portAlreadyIntercepted(containerPort, holder.spec?.client ?? '', holder.spec?.name ?? '');
+    }
+  }
+}
+
+/** Whoever asks for a part of the traffic must never get all of it instead. */
+function checkSupported(spec: wire.InterceptSpec): void {
+  const filtered = Object.keys(spec.headerFilters).length > 0 || spec.pathFilters.length > 0;
+  if (filtered || (spec.mechanism !== '' && spec.mechanism !== 'tcp')) {
+    throw unsupported('an intercept with filters');
+  }
+  if (spec.wiretap) {
+    throw unsupported('a wiretap');
+  }
+  if (spec.replace || spec.noDefaultPort) {
+    throw unsupported('replacing a container');
+  }
+  if (spec.podPorts.length > 0) {
+    throw unsupported('an intercept of several ports');
   }
 }
 
 const keyOf = ({ kind, namespace, name }: Workload): string => `${kind}/${namespace}/${name}`;
-
-function parseConfig(text: string): SidecarConfig | undefined {
-  try {
-    const parsed = safeParse(sidecarConfigSchema, JSON.parse(text));
-    return parsed.success ? parsed.output : undefined;
-  } catch {
-    return undefined;
-  }
-}

@@ -5,7 +5,7 @@ import { Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '
 import { parseVersion, wire, wireVersion } from '../../protocol/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
-import { badRequest, noSuchIntercept } from '../errors.ts';
+import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
 import type { AgentSession, ClientSession, Store } from '../state/store.ts';
 import { watchSnapshots } from '../state/watch.ts';
 import type { DialWatchers } from '../tunnel/watchers.ts';
@@ -56,7 +56,7 @@ function errorsToCodes(log: Logger): Interceptor {
 
 type Impl = Partial<ServiceImpl<typeof wire.Manager>>;
 
-function sessions({ store, agentImage, log }: ServiceDeps): Impl {
+function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
   const checkVersion = (version: string): void => {
     if (!parseVersion(version)) {
       throw badRequest('the version is not one');
@@ -67,6 +67,11 @@ function sessions({ store, agentImage, log }: ServiceDeps): Impl {
       throw badRequest('an agent needs name, namespace, product and a mechanism');
     }
     checkVersion(info.version);
+    // An agent may outlive its eviction by its grace period; nothing new may count on it.
+    const pod = view.pods.items.get(`${info.namespace}/${info.podName}`);
+    if (pod?.metadata?.deletionTimestamp && pod.metadata.uid === info.podUid) {
+      throw podIsEnding(info.podName);
+    }
     store.addAgent(id, info);
     log.info('agent arrived', { workload: info.name, namespace: info.namespace, pod: info.podName });
   };
@@ -132,6 +137,22 @@ function watches({ store, view, watchers, info }: ServiceDeps): Impl {
   async function* forever(signal: AbortSignal): AsyncGenerator<never> {
     await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
   }
+  async function* workloadDeltas(namespace: string, signal: AbortSignal): AsyncGenerator<wire.WorkloadEventsDelta> {
+    const known = new Map<string, string>();
+    let isFirst = true;
+    let count = 0;
+    for await (const events of watchSnapshots(
+      either,
+      signal,
+      () => workloadDelta(store, view, namespace, known),
+      () => String(count++),
+    )) {
+      if (isFirst || events.length > 0) {
+        isFirst = false;
+        yield create(wire.WorkloadEventsDeltaSchema, { events });
+      }
+    }
+  }
   return {
     watchAgents: ({ sessionId }, { signal }) => {
       const client = store.client(sessionId);
@@ -151,27 +172,20 @@ function watches({ store, view, watchers, info }: ServiceDeps): Impl {
       }
       return watchSnapshots(store.onChanged, signal, () => interceptSnapshot(store, sessionId), print);
     },
-    watchWorkloads: async function* ({ sessionInfo, namespace }, { signal }) {
+    watchWorkloads: ({ sessionInfo, namespace }, { signal }) => {
       const client = store.client(sessionInfo?.sessionId);
-      const known = new Map<string, string>();
-      let isFirst = true;
-      for await (const events of watchSnapshots(
-        either,
-        signal,
-        () => workloadDelta(store, view, namespace || client.info.namespace, known),
-        () => String(Math.random()),
-      )) {
-        if (isFirst || events.length > 0) {
-          isFirst = false;
-          yield create(wire.WorkloadEventsDeltaSchema, { events });
-        }
-      }
+      return workloadDeltas(namespace || client.info.namespace, signal);
     },
     watchClusterInfo: ({ sessionId }, { signal }) => {
       store.client(sessionId);
       return watchSnapshots(view.onChanged, signal, info, print);
     },
-    watchDial: ({ sessionId }, { signal }) => watchers.watch(sessionId, signal),
+    watchDial: ({ sessionId }, { signal }) => {
+      if (!store.agents.has(sessionId)) {
+        store.client(sessionId);
+      }
+      return watchers.watch(sessionId, signal);
+    },
     watchLookupDNS: (_, { signal }) => forever(signal),
     watchLogLevel: (_, { signal }) => forever(signal),
     agentLookupDNSResponse: () => empty,
@@ -186,7 +200,7 @@ function joined(...events: Event<void>[]): Event<void> {
   return emitter.event;
 }
 
-function attachments({ store, intercepts, view }: ServiceDeps): Impl {
+function attachments({ store, intercepts }: ServiceDeps): Impl {
   const specOf = (request: wire.CreateInterceptRequest): wire.InterceptSpec => {
     if (!request.interceptSpec) {
       throw badRequest('the intercept is missing');
@@ -225,7 +239,6 @@ function attachments({ store, intercepts, view }: ServiceDeps): Impl {
     },
     uninstallAgents: async ({ sessionInfo, agents }) => {
       const client = store.client(sessionInfo?.sessionId);
-      void view;
       await intercepts.uninstall(client.info.namespace, agents);
       return empty;
     },

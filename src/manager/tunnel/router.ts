@@ -25,6 +25,7 @@ const maxDialTimeoutMs = 30_000;
 const udpIdleMs = 60_000;
 /** What may wait for a dial to end: a window of it is on the way at most, so this is only a guard. */
 const maxEarlyBytes = 8 * 1024 * 1024;
+const maxEarlyEvents = 10_000;
 
 export interface RouterDeps {
   readonly store: Store;
@@ -54,6 +55,7 @@ export class TunnelRouter {
     let info: StreamInfo | undefined;
     const early: (() => void)[] = [];
     let earlyBytes = 0;
+    let isAsked = false;
     const route = (handlers: TunnelHandlers): void => {
       delegate = handlers;
       for (const replay of early.splice(0)) {
@@ -64,17 +66,22 @@ export class TunnelRouter {
     const deliver = (event: (handlers: TunnelHandlers) => void): void => {
       if (delegate) {
         event(delegate);
-      } else {
-        early.push(() => delegate && event(delegate));
+      } else if (early.push(() => delegate && event(delegate)) > maxEarlyEvents) {
+        stream.reset();
       }
     };
     stream.start({
       onControl: (code, body) => {
-        if (info) {
-          deliver((handlers) => handlers.onControl(code, body));
-          if (!delegate && code === tunnelCode.session) {
+        if (info && code === tunnelCode.session && this.#deps.store.agents.has(info.sessionId)) {
+          // Meant for us: the client that fetches the connection knows who it is.
+          if (!isAsked) {
+            isAsked = true;
             this.#fromAgent(stream, info, Buffer.from(body).toString('utf8'), route);
           }
+          return;
+        }
+        if (info) {
+          deliver((handlers) => handlers.onControl(code, body));
           return;
         }
         info = code === tunnelCode.streamInfo ? parseStreamInfo(body) : undefined;
@@ -86,6 +93,7 @@ export class TunnelRouter {
         if (this.#deps.store.clients.has(info.sessionId)) {
           this.#fromClient(stream, info, route);
         } else if (!this.#deps.store.agents.has(info.sessionId)) {
+          route(silent);
           stream.send(tunnelCode.dialReject);
           stream.finish({ [dialResultTrailer]: 'prohibited' });
         }

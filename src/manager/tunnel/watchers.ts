@@ -11,6 +11,8 @@ export interface WaitingStream {
 /** Requests that a client has not taken from its watch yet; a client that does not read is asked no more. */
 const maxQueued = 1_000;
 const joinMarginMs = 2_000;
+/** Peers name their own times; none may keep a stream waiting for long. */
+const maxJoinMs = 30_000;
 
 /** Clients that listen for reverse dials, and the agents' streams that wait for them. */
 export class DialWatchers {
@@ -54,7 +56,10 @@ export class DialWatchers {
     }
     const id = serializeConnId(info.id);
     const key = keyOf(sessionId, id);
-    const timer = this.#clock.after(info.dialTimeoutMs + info.roundtripLatencyMs + joinMarginMs, () => {
+    // The same connection again: its first stream would never be fetched.
+    this.take(sessionId, id)?.stream.reset();
+    const limitMs = Math.min(info.dialTimeoutMs + info.roundtripLatencyMs + joinMarginMs, maxJoinMs);
+    const timer = this.#clock.after(limitMs, () => {
       this.#waiting.delete(key);
       waiting.stream.reset();
     });

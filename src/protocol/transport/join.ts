@@ -20,7 +20,14 @@ export function joinTo(from: TunnelStream, to: TunnelStream, protocol: 'tcp' | '
         from.pause();
       }
     },
-    onEnd: () => to.endSend(),
+    onEnd() {
+      to.endSend();
+      if (from.isSendEnded) {
+        // Both directions are over: a call that nobody ends would stay open as long as its connection.
+        from.finish();
+        to.finish();
+      }
+    },
     onDrain: () => to.resume(),
     onClose: (error) => (error ? to.reset() : to.finish()),
   };

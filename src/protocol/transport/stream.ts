@@ -136,6 +136,11 @@ export class TunnelStream {
     return this.#trailers;
   }
 
+  /** Nothing more is sent from here. */
+  get isSendEnded(): boolean {
+    return this.#sendEnded;
+  }
+
   get isClosed(): boolean {
     return this.#stream.closed || this.#stream.destroyed;
   }

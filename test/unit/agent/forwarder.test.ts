@@ -109,6 +109,8 @@ async function developer(): Promise<{ next(): Promise<Uint8Array>; fetch(connId:
 interface Fetched {
   readonly stream: TunnelStream;
   readonly text: () => string;
+  /** The agent has found the connection that waits. */
+  readonly accepted: Promise<void>;
   readonly ended: Promise<void>;
   readonly closed: Promise<void>;
 }
@@ -122,9 +124,10 @@ function fetch(connId: Uint8Array): Fetched {
     serializeStreamInfo({ id, sessionId, dialTimeoutMs: 1_000, roundtripLatencyMs: 500 }),
   );
   let text = '';
-  const [ended, closed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const [accepted, ended, closed] = [1, 2, 3].map(() => Promise.withResolvers<void>());
+  assert.ok(accepted && ended && closed);
   stream.start({
-    onControl: () => undefined,
+    onControl: () => accepted.resolve(),
     onData: (slice) => {
       text += Buffer.from(slice).toString();
     },
@@ -132,7 +135,13 @@ function fetch(connId: Uint8Array): Fetched {
     onDrain: () => undefined,
     onClose: () => closed.resolve(),
   });
-  return { stream, text: () => text, ended: ended.promise, closed: closed.promise };
+  return {
+    stream,
+    text: () => text,
+    accepted: accepted.promise,
+    ended: ended.promise,
+    closed: closed.promise,
+  };
 }
 
 const call = (): Socket => {
@@ -236,4 +245,19 @@ test('a reset of the application is a reset at the caller', limit, async () => {
   const failed = new Promise((resolve) => socket.once('close', resolve));
   appSockets[0]?.resetAndDestroy();
   assert.equal(await failed, true);
+});
+
+test('a developer who answers too late does not get a connection that the application has', limit, async () => {
+  forwarder.divert(diversion);
+  const { next } = await developer();
+  const socket = call();
+  const { stream, text, closed, accepted } = fetch(await next());
+  await accepted;
+  clock.advance(1_500);
+  assert.equal(String((await once(socket, 'data'))[0]), 'app ');
+  stream.send(tunnelCode.dialOk);
+  await closed;
+  socket.end('hello');
+  assert.equal(await readAll(socket), 'hello');
+  assert.equal(text(), '');
 });

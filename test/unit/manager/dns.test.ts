@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decode } from 'dns-packet';
-import { candidates, serializeRecords } from '../../../src/manager/cluster/dns.ts';
+import { candidates, isName, serializeRecords } from '../../../src/manager/cluster/dns.ts';
 import { clusterDomainOf } from '../../../src/manager/cluster/info.ts';
 
 const searched: [string, string[]][] = [
@@ -52,5 +52,18 @@ const resolvConfs: [string, string][] = [
 for (const [text, expected] of resolvConfs) {
   test(`the domain of the cluster is ${expected} by ${text.split('\n')[0]}`, () => {
     assert.equal(clusterDomainOf(text), expected);
+  });
+}
+
+for (const [name, expected] of [
+  ['web.', true],
+  ['_http._tcp.web.shop.svc.cluster.local.', true],
+  ['a..b.', false],
+  ['.', false],
+  [`${'x'.repeat(64)}.shop.`, false],
+  ['x.'.repeat(130), false],
+] as const) {
+  test(`${name.slice(0, 40)} ${expected ? 'is' : 'is not'} a name`, () => {
+    assert.equal(isName(name), expected);
   });
 }

@@ -143,3 +143,65 @@ test('the configuration survives the expansion of variables by the kubelet', () 
   const expanded = raw.replaceAll('$$', '$');
   assert.equal(JSON.parse(expanded).containers[0].intercepts[0].serviceName, 'we$(X)b');
 });
+
+/** Names as the API server accepts them. */
+function portNamesOf(pod: V1Pod): (string | undefined)[][] {
+  return (pod.spec?.containers ?? []).map(({ ports = [] }) => ports.map(({ name }) => name));
+}
+
+const named = (...names: string[]) => names.map((name, at) => ({ name, containerPort: 8080 + at }));
+const serviceOf = (...names: string[]) =>
+  service(
+    'web',
+    'web',
+    names.map((name, at) => ({ name: `p${at}`, port: 80 + at, targetPort: name })),
+  );
+
+for (const names of [['internal-http-a', 'internal-http-b'], ['abcdefghijk-lm'], ['http', 'tm-http']] as const) {
+  test(`the new names of ${names.join(' and ')} are valid and different`, () => {
+    const container = { ...webContainer, ports: named(...names) };
+    const pod = { ...podOf('web', '1'), spec: { containers: [container] } };
+    const [app = [], agent = []] = portNamesOf(apply(pod, patchOf([container], [serviceOf(...names)])));
+    assert.deepEqual(agent, names);
+    assert.equal(new Set(app).size, names.length);
+    for (const name of app) {
+      assert.match(name ?? '', /^(?=.{1,15}$)[a-z0-9]+(-[a-z0-9]+)*$/);
+    }
+  });
+}
+
+test('a name that occurs in two containers is hidden in both, or the service would find the other one first', () => {
+  const containers = [webContainer, { name: 'side', image: 's:1', ports: [{ name: 'http', containerPort: 7000 }] }];
+  const pod = { ...podOf('web', '1'), spec: { containers } };
+  assert.deepEqual(portNamesOf(apply(pod, patchOf(containers))), [['tm-http'], ['tm-http'], ['http']]);
+});
+
+test('two names of one port are both taken over', () => {
+  const container = {
+    ...webContainer,
+    ports: [
+      { name: 'http', containerPort: 8080 },
+      { name: 'web', containerPort: 8080 },
+    ],
+  };
+  const pod = { ...podOf('web', '1'), spec: { containers: [container] } };
+  assert.deepEqual(portNamesOf(apply(pod, patchOf([container], [serviceOf('http', 'web')]))), [
+    ['tm-http', 'tm-web'],
+    ['http', 'web'],
+  ]);
+});
+
+test('a lifecycle hook still calls the application', () => {
+  const container = { ...webContainer, lifecycle: { preStop: { httpGet: { path: '/bye', port: 'http' } } } };
+  const pod = { ...podOf('web', '1'), spec: { containers: [container] } };
+  const [app] = apply(pod, patchOf([container])).spec?.containers ?? [];
+  assert.equal(app?.lifecycle?.preStop?.httpGet?.port, 'tm-http');
+});
+
+test('a reference to a variable of the pod stays one', () => {
+  const container = { ...webContainer, env: [{ name: 'API', value: 'https://$(KUBERNETES_SERVICE_HOST)' }] };
+  const pod = { ...podOf('web', '1'), spec: { containers: [container] } };
+  const agent = apply(pod, patchOf([container])).spec?.containers[1];
+  const copied = agent?.env?.find(({ name }) => name === '_TEL_APP_A_API');
+  assert.equal(copied?.value, 'https://$(KUBERNETES_SERVICE_HOST)');
+});

@@ -114,3 +114,53 @@ for (const value of ['disabled', 'false']) {
     );
   });
 }
+
+test('a UDP port stays with the application, because the agent would swallow its datagrams', () => {
+  const container = { ...webContainer, ports: [{ name: 'dns', containerPort: 53, protocol: 'UDP' }] };
+  const dns = service('web', 'web', [{ name: 'dns', port: 53, targetPort: 'dns', protocol: 'UDP' }]);
+  const cluster = new FakeCluster(deployment({ containers: [container] }), dns);
+  const { containers } = planSidecar(cluster.view, cluster.workload('web'), planOptions);
+  assert.deepEqual(containers[0]?.intercepts, []);
+  assert.throws(() => choose(cluster), reasonOf('manager.unsupported'));
+});
+
+test('of a TCP and a UDP port the one that can be diverted is meant', () => {
+  const ports = [
+    { name: 'udp', containerPort: 9001, protocol: 'UDP' },
+    { name: 'tcp', containerPort: 9000 },
+  ];
+  const load = service('web', 'web', [
+    { name: 'udp', port: 9001, targetPort: 'udp', protocol: 'UDP' },
+    { name: 'tcp', port: 9000, targetPort: 'tcp' },
+  ]);
+  assert.equal(choose(new FakeCluster(deployment({ containers: [{ ...webContainer, ports }] }), load)).portName, 'tcp');
+});
+
+test('ports that the application has declared are not the agent’s', () => {
+  const ports = [
+    { name: 'http', containerPort: 9900 },
+    { name: 'admin', containerPort: 9901 },
+  ];
+  const cluster = new FakeCluster(deployment({ containers: [{ ...webContainer, ports }] }), bothService);
+  const { containers } = planSidecar(cluster.view, cluster.workload('web'), planOptions);
+  assert.deepEqual(
+    containers[0]?.intercepts.map(({ agentPort }) => agentPort),
+    [9902, 9903],
+  );
+  const health = new FakeCluster(
+    deployment({ containers: [{ ...webContainer, ports: [{ name: 'http', containerPort: 9899 }] }] }),
+    webService(),
+  );
+  assert.throws(
+    () => planSidecar(health.view, health.workload('web'), planOptions),
+    reasonOf('manager.agent-port-taken'),
+  );
+});
+
+test('the traffic-manager does not intercept itself', () => {
+  const cluster = new FakeCluster(deployment(), webService());
+  assert.throws(
+    () => planSidecar(cluster.view, cluster.workload('web'), { ...planOptions, managerHost: 'web.shop' }),
+    reasonOf('manager.is-the-manager'),
+  );
+});

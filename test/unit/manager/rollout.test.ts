@@ -122,3 +122,12 @@ test('a caller that gives up ends the wait as cancelled', async () => {
   controller.abort();
   await assert.rejects(wait, (error) => error instanceof NearfieldError && error.code === 'cancelled');
 });
+
+test('a pod whose configuration has its keys in another order is not replaced', async () => {
+  const cluster = new FakeCluster(deployment(), webService());
+  const { config, recreate } = start(cluster);
+  const reordered = Object.fromEntries(Object.entries(config).reverse());
+  cluster.put(podOf('web', '1', { config: JSON.stringify(reordered) }));
+  await recreate();
+  assert.deepEqual(cluster.calls, []);
+});

@@ -187,3 +187,94 @@ test('pods tell after a restart which workloads have an agent', () => {
   parts.intercepts.relearn();
   assert.equal(parts.intercepts.configOf(cluster.workload('web'))?.agentName, 'web');
 });
+
+const partial: [string, Parameters<typeof interceptSpec>[0]][] = [
+  ['a wiretap', { wiretap: true }],
+  ['a replaced container', { replace: true }],
+  ['an intercept by header', { headerFilters: { 'x-user': 'ann' } }],
+  ['an intercept by path', { pathFilters: ['/api'] }],
+  ['another mechanism', { mechanism: 'http' }],
+  ['several ports', { podPorts: ['9000'] }],
+];
+
+for (const [what, more] of partial) {
+  test(`${what} is refused, never answered with all of the traffic`, async () => {
+    const session = await arrive();
+    const prepared = await manager.prepareIntercept({ session, interceptSpec: interceptSpec(more) });
+    assert.match(prepared.error, /not supported/);
+    await assert.rejects(
+      manager.createIntercept({ session, interceptSpec: interceptSpec(more) }),
+      failsWith(Code.Unimplemented),
+    );
+    assert.deepEqual(cluster.calls, []);
+  });
+}
+
+test('a client that leaves while its agent is on the way leaves no intercept behind', async () => {
+  const session = await arrive();
+  const created = manager.createIntercept({ session, interceptSpec: interceptSpec() });
+  await settled();
+  await manager.depart(session);
+  await manager.arriveAsAgent(agentInfo());
+  await assert.rejects(created, failsWith(Code.NotFound));
+  assert.equal(parts.store.intercepts.size, 0);
+});
+
+test('of two who ask for a port together one gets it, and the pods are replaced once', async () => {
+  const [ann, bob] = [await arrive(), await arrive({ name: 'bob@laptop' })];
+  const both = [
+    manager.createIntercept({ session: ann, interceptSpec: interceptSpec() }),
+    manager.createIntercept({ session: bob, interceptSpec: interceptSpec({ name: 'b', client: 'bob@laptop' }) }),
+  ];
+  const outcomes = Promise.allSettled(both);
+  await settled();
+  await manager.arriveAsAgent(agentInfo());
+  assert.deepEqual((await outcomes).map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+  assert.equal(parts.store.intercepts.size, 1);
+  assert.deepEqual(cluster.calls, ['patch Deployment web strategic']);
+});
+
+test('who gives up waiting does not take the agent away from others', async () => {
+  const session = await arrive();
+  const controller = new AbortController();
+  const request = { session, name: 'web', namespace: 'shop' };
+  const first = manager.ensureAgent(request, { signal: controller.signal });
+  const second = manager.ensureAgent(request);
+  await settled();
+  controller.abort();
+  await assert.rejects(first, failsWith(Code.Canceled));
+  await settled();
+  assert.ok(parts.intercepts.configOf(cluster.workload('web')), 'the injector still knows the workload');
+  await manager.arriveAsAgent(agentInfo());
+  assert.equal((await second).agents.length, 1);
+});
+
+test('a new service port reaches pods that have an agent already', async () => {
+  const session = await arrive();
+  const request = { session, name: 'web', namespace: 'shop' };
+  const first = manager.ensureAgent(request);
+  await settled();
+  await manager.arriveAsAgent(agentInfo());
+  await first;
+  const config = JSON.stringify(parts.intercepts.configOf(cluster.workload('web')));
+  cluster.put(podOf('web', '1', { config }));
+  await manager.ensureAgent(request);
+  assert.equal(cluster.calls.length, 1, 'nothing has changed yet');
+  cluster.put(service('more', 'web', [{ name: 'more', port: 81, targetPort: 'http' }]));
+  await manager.ensureAgent(request);
+  assert.equal(cluster.calls.length, 2);
+});
+
+test('every watch of an unknown session is not found', async () => {
+  const session = { sessionId: 'nobody' };
+  for (const watch of [manager.watchWorkloads({ sessionInfo: session }), manager.watchDial(session)]) {
+    await assert.rejects(watch[Symbol.asyncIterator]().next(), failsWith(Code.NotFound));
+  }
+});
+
+test('the agent of a pod that is ending does not come back', async () => {
+  const pod = podOf('web', '1');
+  await manager.arriveAsAgent(agentInfo());
+  cluster.put({ ...pod, metadata: { ...pod.metadata, deletionTimestamp: new Date(0) } } as typeof pod);
+  await assert.rejects(manager.arriveAsAgent(agentInfo()), failsWith(Code.Aborted));
+});
