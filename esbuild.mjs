@@ -91,7 +91,7 @@ if (flags.has('--package')) {
       '--no-dependencies',
       '--skip-license',
       '--allow-missing-repository',
-    '--no-rewrite-relative-links',
+      '--no-rewrite-relative-links',
       '--out',
       'dist/nearfield.vsix',
     ],

@@ -1,19 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { lookup as lookupHost } from 'node:dns/promises';
-import { create } from '@bufbuild/protobuf';
-import {
-  type Clock,
-  Emitter,
-  type IpBytes,
-  type Logger,
-  parseIp,
-  Scope,
-  toError,
-  toPlainError,
-  withTimeout,
-} from '../base/index.ts';
+import { type Clock, Emitter, type IpBytes, type Logger, Scope, toError, toPlainError } from '../base/index.ts';
 import { type Kube, loadKube } from '../kube/index.ts';
-import { type DaemonStatus, wire } from '../protocol/index.ts';
+import type { DaemonStatus } from '../protocol/index.ts';
 import {
   type Attachment,
   type ClusterChoice,
@@ -30,17 +18,12 @@ import {
   type InterceptRequest,
 } from './contract.ts';
 import { DaemonLink, probeDaemon } from './daemon-link/link.ts';
-import {
-  alreadyConnected,
-  daemonGone,
-  interceptFailed,
-  interceptTimedOut,
-  noSuchAttachment,
-  notConnected,
-} from './errors.ts';
+import { alreadyConnected, daemonGone, noSuchAttachment, notConnected } from './errors.ts';
 import { installManager, uninstallManager } from './install/install.ts';
 import { defaultImage, defaultManagerNamespace } from './install/objects.ts';
-import { desiredNetwork, hostOf } from './network/desired.ts';
+import { createIntercept, leaveIntercept, toAttachments } from './intercept/intercept.ts';
+import { addressesOf } from './network/api-server.ts';
+import { desiredNetwork } from './network/desired.ts';
 import { Outbound } from './outbound/outbound.ts';
 import { Catalog } from './session/catalog.ts';
 import { ManagerSession } from './session/session.ts';
@@ -50,11 +33,8 @@ export interface CoreDeps {
   readonly log: Logger;
 }
 
-const localHost = '127.0.0.1';
-const interceptTimeoutMs = 40_000;
 const lookupTimeoutMs = 4_000;
 const publishDelayMs = 25;
-const nanosecondsPerMs = 1_000_000n;
 
 /** Everything that one connection owns. */
 interface Connection {
@@ -278,106 +258,18 @@ export class ConnectorCore implements Connector {
   }
 
   async intercept(request: InterceptRequest): Promise<Attachment> {
-    const { session, namespace: connected } = this.#required();
-    const parts = request.workload.split('/');
-    const workload = parts[parts.length - 1] ?? '';
-    const kind = parts.length > 1 ? (kindNames[(parts[0] ?? '').toLowerCase()] ?? '') : '';
-    const namespace = request.namespace || connected;
-    const name = request.name || (namespace === connected ? workload : `${workload}-${namespace}`);
-    const base = create(wire.InterceptSpecSchema, {
-      name,
-      client: session.clientName,
-      agent: workload,
-      namespace,
-      workloadKind: kind,
-      mechanism: 'tcp',
-      targetHost: localHost,
-      targetPort: request.localPort,
-      portIdentifier: request.servicePort ?? '',
-      dialTimeout: 5_000n * nanosecondsPerMs,
-      roundtripLatency: 2_000n * nanosecondsPerMs,
-    });
-    const own = { sessionId: session.sessionId };
-    const prepared = await session.call('preparing the intercept', (manager, signal) =>
-      manager.prepareIntercept({ session: own, interceptSpec: base }, { signal }),
-    );
-    if (prepared.error) {
-      throw interceptFailed(prepared.error);
-    }
-    const {
-      serviceUid,
-      serviceName,
-      servicePortName,
-      servicePort,
-      workloadKind,
-      protocol,
-      containerName,
-      containerPort,
-    } = prepared;
-    const spec = {
-      ...base,
-      serviceUid,
-      serviceName,
-      servicePortName,
-      servicePort,
-      workloadKind,
-      protocol,
-      containerName,
-      containerPort,
-    };
-    await session.call(
-      'the intercept',
-      (manager, signal) => manager.createIntercept({ session: own, interceptSpec: spec }, { signal }),
-      interceptTimeoutMs,
-    );
-    try {
-      await this.#untilActive(session, name, workload);
-    } catch (error) {
-      await this.leave(name).catch(() => undefined);
-      throw error;
-    }
+    const { session, namespace } = this.#required();
+    const name = await createIntercept(session, request, namespace, this.#deps.clock);
     this.#publishNow();
-    return this.#attachment(name);
-  }
-
-  #untilActive(session: ManagerSession, name: string, workload: string): Promise<void> {
-    const { ACTIVE, AGENT_ERROR, BAD_ARGS, NO_PORTS, NO_MECHANISM } = wire.InterceptDispositionType;
-    return withTimeout(
-      this.#deps.clock,
-      interceptTimeoutMs,
-      'the intercept',
-      (signal) =>
-        new Promise<void>((resolve, reject) => {
-          const check = (): void => {
-            const found = session.intercepts.find(({ spec }) => spec?.name === name);
-            if (found?.disposition === ACTIVE) {
-              end();
-              resolve();
-            } else if (found && [AGENT_ERROR, BAD_ARGS, NO_PORTS, NO_MECHANISM].includes(found.disposition)) {
-              end();
-              reject(interceptFailed(found.message));
-            }
-          };
-          const subscription = session.onInterceptsChanged(check);
-          const end = (): void => void subscription.dispose();
-          signal.addEventListener('abort', end, { once: true });
-          check();
-        }),
-    ).catch((error: unknown) => {
-      throw toError(error).code === 'deadline_exceeded' ? interceptTimedOut(workload) : error;
-    });
+    const found = this.#attachments().find((each) => each.name === name);
+    if (!found) {
+      throw noSuchAttachment(name);
+    }
+    return found;
   }
 
   async leave(name: string): Promise<void> {
-    const { session } = this.#required();
-    if (!session.intercepts.some(({ spec }) => spec?.name === name)) {
-      throw noSuchAttachment(name);
-    }
-    await session.call('leaving', (manager, signal) =>
-      manager.removeIntercept({ session: { sessionId: session.sessionId }, name }, { signal }),
-    );
-    // Not seen in the watch yet; gone for everyone who asks from now on.
-    session.intercepts = session.intercepts.filter(({ spec }) => spec?.name !== name);
+    await leaveIntercept(this.#required().session, name);
     this.#publishNow();
   }
 
@@ -428,39 +320,8 @@ export class ConnectorCore implements Connector {
     );
   }
 
-  #attachment(name: string): Attachment {
-    const found = this.#attachments().find((each) => each.name === name);
-    if (!found) {
-      throw noSuchAttachment(name);
-    }
-    return found;
-  }
-
   #attachments(): Attachment[] {
-    const { ACTIVE, WAITING, NO_AGENT } = wire.InterceptDispositionType;
-    return (this.#connection?.session.intercepts ?? []).flatMap(({ spec, disposition, message }): Attachment[] =>
-      spec
-        ? [
-            {
-              name: spec.name,
-              workload: spec.agent,
-              kind: spec.workloadKind,
-              namespace: spec.namespace,
-              servicePort: spec.servicePort,
-              containerPort: spec.containerPort,
-              localHost: spec.targetHost,
-              localPort: spec.targetPort,
-              state:
-                disposition === ACTIVE
-                  ? 'active'
-                  : disposition === WAITING || disposition === NO_AGENT
-                    ? 'waiting'
-                    : 'error',
-              ...(message ? { message } : {}),
-            },
-          ]
-        : [],
-    );
+    return toAttachments(this.#connection?.session.intercepts ?? []);
   }
 
   #set(state: ConnectionState): void {
@@ -523,21 +384,4 @@ export class ConnectorCore implements Connector {
     }
     return [];
   }
-}
-
-const kindNames: Record<string, string> = {
-  deployment: 'Deployment',
-  replicaset: 'ReplicaSet',
-  statefulset: 'StatefulSet',
-  rollout: 'Rollout',
-};
-
-/** The API server's addresses; one that cannot be found out is no reason to fail. */
-async function addressesOf(server: string): Promise<IpBytes[]> {
-  const { name, ip } = hostOf(server);
-  if (ip) {
-    return [ip];
-  }
-  const found = await lookupHost(name, { all: true }).catch(() => []);
-  return found.map(({ address }) => parseIp(address)).filter((each) => each !== undefined);
 }

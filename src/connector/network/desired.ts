@@ -1,4 +1,4 @@
-import { formatIp, formatSubnet, type IpBytes, parseIp, type Subnet, subnetContains } from '../../base/index.ts';
+import { formatIp, formatSubnet, type IpBytes, type Subnet, subnetContains } from '../../base/index.ts';
 import type { DesiredNetwork, wire } from '../../protocol/index.ts';
 
 export interface NetworkOptions {
@@ -69,10 +69,4 @@ function uniqueSubnets(subnets: readonly (Subnet | undefined)[]): Subnet[] {
           other !== subnet && other.prefixLength < subnet.prefixLength && subnetContains(other, subnet.address),
       ),
   );
-}
-
-/** The API server's host when it is an address; names are resolved by the caller. */
-export function hostOf(server: string): { readonly name: string; readonly ip: IpBytes | undefined } {
-  const name = new URL(server).hostname.replace(/^\[|\]$/g, '');
-  return { name, ip: parseIp(name) };
 }

@@ -1,11 +1,12 @@
 import type { Clock, Disposable } from '../../base/index.ts';
 import { equalBytes } from '../../base/index.ts';
 import type { DialFrame, DialResult } from '../../protocol/index.ts';
-import { buildReset, buildUdp, buildUnreachable } from '../packet/build.ts';
+import { buildReset, buildUnreachable } from '../packet/build.ts';
 import { adjust, adjustPartial } from '../packet/checksum.ts';
 import { PacketView, protocolTcp, tcpFlag } from '../packet/view.ts';
 import { offloadHeaderBytes, type PacketBatch, type TunDevice } from '../tun/device.ts';
 import { type Flow, FlowTable } from './table.ts';
+import { UdpFlows } from './udp.ts';
 
 export interface PipelineDeps {
   readonly device: TunDevice;
@@ -22,23 +23,6 @@ export interface Ends {
   readonly port6?: number | undefined;
 }
 
-interface UdpFlow {
-  readonly id: number;
-  readonly key: string;
-  readonly source: Uint8Array;
-  readonly sourcePort: number;
-  readonly destination: Uint8Array;
-  readonly destinationPort: number;
-  /** The first packet, for an ICMP error about it. */
-  readonly first: Uint8Array;
-  state: 'dialing' | 'open';
-  waiting: Uint8Array[];
-  lastSeenMs: number;
-}
-
-export const maxUdpFlows = 10_000;
-const udpIdleMs = 60_000;
-const maxWaitingDatagrams = 64;
 /** A closed flow stays until late segments have passed. */
 const lingerMs = 3_000;
 /** A program that never hears an answer retries its SYN for two minutes; the dial has ended long before. */
@@ -67,16 +51,21 @@ export class Pipeline implements Disposable {
   readonly #view = new PacketView();
   readonly #table = new FlowTable();
   readonly #held = new Map<number, { packet: Uint8Array; partial: boolean; header: Uint8Array }>();
-  readonly #udpByKey = new Map<string, UdpFlow>();
-  readonly #udpById = new Map<number, UdpFlow>();
+  readonly #udp: UdpFlows;
   readonly #descriptors = new Int32Array(2 * 64);
   readonly #sweeper: Disposable;
   readonly drops: Record<string, number> = {};
   #ends: Ends = {};
-  #nextUdpId = 0x80000001;
 
   constructor(deps: PipelineDeps) {
     this.#deps = deps;
+    this.#udp = new UdpFlows({
+      clock: deps.clock,
+      ask: deps.ask,
+      send: (packet) => this.#send(packet),
+      refuse: (packet, result) => this.#sendFailure(packet, result),
+      drop: (reason) => this.#drop(reason),
+    });
     this.#sweeper = deps.clock.every(sweepMs, () => this.#sweep());
   }
 
@@ -89,7 +78,7 @@ export class Pipeline implements Disposable {
   }
 
   get flows(): { readonly tcp: number; readonly udp: number } {
-    return { tcp: this.#table.size, udp: this.#udpById.size };
+    return { tcp: this.#table.size, udp: this.#udp.size };
   }
 
   dispose(): void {
@@ -101,16 +90,9 @@ export class Pipeline implements Disposable {
     if (frame.type === 'answer') {
       this.#answer(frame.id, frame.result);
     } else if (frame.type === 'datagram') {
-      const flow = this.#udpById.get(frame.id);
-      if (flow) {
-        flow.lastSeenMs = this.#deps.clock.nowMs();
-        this.#send(buildUdp(reversed(flow), frame.payload));
-      }
+      this.#udp.back(frame.id, frame.payload);
     } else if (frame.type === 'close') {
-      const flow = this.#udpById.get(frame.id);
-      if (flow) {
-        this.#forgetUdp(flow);
-      }
+      this.#udp.close(frame.id);
     }
   }
 
@@ -149,7 +131,7 @@ export class Pipeline implements Disposable {
     // Bit 0 of the offload header's flags: the checksum field holds the sum of the pseudo header only.
     const partial = ((buffer[at] ?? 0) & 1) === 1;
     if (view.protocol !== protocolTcp) {
-      this.#udp(view);
+      this.#udp.outward(view);
       return false;
     }
     const isV4 = view.addressBytes === 4;
@@ -249,9 +231,7 @@ export class Pipeline implements Disposable {
   }
 
   #answer(id: number, result: DialResult): void {
-    const udp = this.#udpById.get(id);
-    if (udp) {
-      this.#answerUdp(udp, result);
+    if (this.#udp.answer(id, result)) {
       return;
     }
     const flow = this.#table.byId(id);
@@ -292,82 +272,6 @@ export class Pipeline implements Disposable {
     this.#send(buildReset(view.buffer.slice(view.offset, view.offset + view.length)));
   }
 
-  #udp(view: PacketView): void {
-    const { buffer, sourceOffset, addressBytes, transportOffset, destinationPort } = view;
-    // NetBIOS broadcasts of the desktop have no business in a cluster.
-    if (destinationPort >= 137 && destinationPort <= 139) {
-      this.#drop('netbios');
-      return;
-    }
-    const end = view.offset + view.length;
-    if (end < transportOffset + 8) {
-      this.#drop('short');
-      return;
-    }
-    const key = keyOf(buffer, sourceOffset, 2 * addressBytes, transportOffset);
-    const payload = buffer.subarray(
-      transportOffset + 8,
-      Math.min(end, transportOffset + view.word(transportOffset + 4)),
-    );
-    const flow = this.#udpByKey.get(key) ?? this.#openUdp(view, key);
-    if (!flow) {
-      return;
-    }
-    flow.lastSeenMs = this.#deps.clock.nowMs();
-    if (flow.state === 'open') {
-      if (!this.#deps.ask({ type: 'datagram', id: flow.id, payload })) {
-        this.#drop('connector-full');
-      }
-    } else if (flow.waiting.length < maxWaitingDatagrams) {
-      flow.waiting.push(Uint8Array.from(payload));
-    }
-  }
-
-  #openUdp(view: PacketView, key: string): UdpFlow | undefined {
-    if (this.#udpById.size >= maxUdpFlows) {
-      this.#drop('table-full');
-      return undefined;
-    }
-    const { source, destination, sourcePort, destinationPort } = view;
-    const id = this.#nextUdpId;
-    this.#nextUdpId = id >= 0xfffffffe ? 0x80000001 : id + 1;
-    const first = view.buffer.slice(view.offset, Math.min(view.offset + view.length, view.transportOffset + 8));
-    const flow: UdpFlow = {
-      ...{ id, key, source, destination, sourcePort, destinationPort, first },
-      state: 'dialing',
-      waiting: [],
-      lastSeenMs: this.#deps.clock.nowMs(),
-    };
-    const peerPort = sourcePort;
-    if (
-      !this.#deps.ask({ type: 'dial', id, protocol: 'udp', source, sourcePort, destination, destinationPort, peerPort })
-    ) {
-      this.#drop('connector-full');
-      return undefined;
-    }
-    this.#udpByKey.set(key, flow);
-    this.#udpById.set(id, flow);
-    return flow;
-  }
-
-  #answerUdp(flow: UdpFlow, result: DialResult): void {
-    if (result !== 'ok') {
-      this.#forgetUdp(flow);
-      this.#sendFailure(flow.first, result);
-      return;
-    }
-    flow.state = 'open';
-    for (const payload of flow.waiting) {
-      this.#deps.ask({ type: 'datagram', id: flow.id, payload });
-    }
-    flow.waiting = [];
-  }
-
-  #forgetUdp(flow: UdpFlow): void {
-    this.#udpById.delete(flow.id);
-    this.#udpByKey.delete(flow.key);
-  }
-
   /** Writes a packet of ours, with an empty offload header unless one is given. */
   #send(packet: Uint8Array | undefined, header?: Uint8Array): void {
     if (!packet) {
@@ -390,17 +294,8 @@ export class Pipeline implements Disposable {
         this.#table.remove(flow);
       }
     }
-    for (const flow of this.#udpById.values()) {
-      if (now - flow.lastSeenMs > udpIdleMs) {
-        this.#forgetUdp(flow);
-        this.#deps.ask({ type: 'close', id: flow.id });
-      }
-    }
+    this.#udp.sweep();
   }
-}
-
-function reversed({ source, sourcePort, destination, destinationPort }: UdpFlow) {
-  return { source: destination, sourcePort: destinationPort, destination: source, destinationPort: sourcePort };
 }
 
 function setPorts(buffer: Uint8Array, at: number, source: number, destination: number): void {
@@ -426,15 +321,4 @@ function fixSums(view: PacketView, partial: boolean, addressDelta: number, fullD
 
 function equalsAt(buffer: Uint8Array, at: number, address: Uint8Array): boolean {
   return equalBytes(buffer.subarray(at, at + address.length), address);
-}
-
-function keyOf(buffer: Uint8Array, addresses: number, addressBytes: number, ports: number): string {
-  let key = '';
-  for (let at = addresses; at < addresses + addressBytes; at++) {
-    key += String.fromCharCode(buffer[at] ?? 0);
-  }
-  for (let at = ports; at < ports + 4; at++) {
-    key += String.fromCharCode(buffer[at] ?? 0);
-  }
-  return key;
 }

@@ -1,0 +1,47 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ensureCodeServer } from '../cluster/code-server.ts';
+import { repositoryRoot } from '../cluster/paths.ts';
+import { step, waitFor } from '../cluster/shell.ts';
+import type { Workstation } from './workstation.ts';
+
+export interface Editor {
+  readonly address: string;
+  readonly extensionFolder: string;
+  readonly logPath: string;
+}
+
+const port = 8090;
+
+/** A real VS Code, run by the ordinary user, with the packaged extension installed from its VSIX. */
+export async function startEditor(workstation: Workstation, kubeconfig: string): Promise<Editor> {
+  const { node, entry } = await ensureCodeServer();
+  await workstation.give(kubeconfig, 'kubeconfig');
+  const vsix = await workstation.give(join(repositoryRoot, 'dist/nearfield.vsix'), 'nearfield.vsix');
+  const folder = await workstation.give(join(repositoryRoot, 'test/demo/workspace'), 'workspace');
+  const extensions = join(workstation.home, 'extensions');
+  const common = ['--user-data-dir', join(workstation.home, 'data'), '--extensions-dir', extensions];
+  await step('installing the extension into the editor', () =>
+    workstation.run([node, entry, ...common, '--install-extension', vsix], { timeoutMs: 120_000 }),
+  );
+  const installed = (await readdir(extensions)).find((name) => name.startsWith('nearfield.nearfield-'));
+  const extensionFolder = join(extensions, installed ?? '');
+  await workstation.allowSudo(join(extensionFolder, 'dist/nearfield-daemon'));
+  const logPath = join(workstation.home, 'editor.log');
+  const quiet = [
+    '--auth',
+    'none',
+    '--disable-telemetry',
+    '--disable-update-check',
+    '--disable-workspace-trust',
+    '--disable-getting-started-override',
+  ];
+  workstation.start([node, entry, ...common, ...quiet, '--bind-addr', `127.0.0.1:${port}`, folder], logPath);
+  const address = `http://127.0.0.1:${port}/?folder=${folder}`;
+  await waitFor('the editor', 60_000, async () =>
+    (await workstation.run(['curl', '-fsS', '-m', '3', `http://127.0.0.1:${port}/healthz`])).length > 0
+      ? true
+      : undefined,
+  );
+  return { address, extensionFolder, logPath };
+}
