@@ -45,8 +45,8 @@ export async function openCluster(): Promise<Cluster> {
     });
   } else {
     await boot(binary);
-    await step('starting the sample workloads', () => applySamples(kubeconfig, kubectl));
   }
+  await step('starting the sample workloads', () => applySamples(kubeconfig, kubectl));
   return { kubeconfig, isOurs: true, kubectl, down: () => step('taking the cluster down', destroyNode) };
 }
 

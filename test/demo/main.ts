@@ -4,14 +4,14 @@ import { parseArgs } from 'node:util';
 import { nodeBinary } from '../cluster/cache.ts';
 import { openCluster } from '../cluster/cluster.ts';
 import { ensureCodeServer } from '../cluster/code-server.ts';
-import { nodeIsHealthy } from '../cluster/node.ts';
+import { destroyNode, nodeIsHealthy } from '../cluster/node.ts';
 import { repositoryRoot } from '../cluster/paths.ts';
 import { ensurePrerequisites, ensureRoot } from '../cluster/prerequisites.ts';
 import { step } from '../cluster/shell.ts';
 import { endDaemon } from './daemon.ts';
 import { type Editor, type EditorOptions, furnish, installExtension, openEditor } from './editor.ts';
 import { readSelfContained } from './kubeconfig.ts';
-import { at, demoFolder, isRoot } from './paths.ts';
+import { at, demoFolder } from './paths.ts';
 import { ensurePerson, type Person, permitDaemon, removePerson } from './person.ts';
 
 const usage = `usage: npm run demo [-- --kubeconfig FILE] [-- --no-build]
@@ -36,7 +36,7 @@ async function prepareCluster(given: string | undefined, undo: Undo): Promise<Gr
   const binary = await nodeBinary();
   const wasUp = await nodeIsHealthy(binary);
   if (!wasUp) {
-    undo.push(async () => (await import('../cluster/node.ts')).destroyNode());
+    undo.push(destroyNode);
   }
   const cluster = await openCluster();
   return { kubeconfig: await readSelfContained(cluster.kubeconfig), kubectl: [binary, 'kubectl'] };
@@ -53,11 +53,16 @@ function build(): Promise<void> {
   });
 }
 
-async function prepareEditor(ground: Ground, undo: Undo): Promise<{ editor: Editor; person: Person }> {
+async function prepareEditor(
+  ground: Ground,
+  undo: Undo,
+  signal: AbortSignal,
+): Promise<{ editor: Editor; person: Person }> {
   const codeServer = await ensureCodeServer();
+  signal.throwIfAborted();
   const person = await ensurePerson();
   let daemon: string | undefined;
-  undo.push(removePerson, () => endDaemon(person.uid, daemon));
+  undo.push(() => endDaemon(person.uid, daemon));
   const options: EditorOptions = { codeServer, person, ...ground };
   await step('installing the extension', async () => {
     daemon = await installExtension(codeServer);
@@ -127,11 +132,13 @@ async function main(): Promise<number> {
   if (!given) {
     await ensureRoot();
   }
-  const stopped = new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(signal, () => resolve());
-    }
+  const stop = new AbortController();
+  const stopped = new Promise<undefined>((resolve) => {
+    stop.signal.addEventListener('abort', () => resolve(undefined));
   });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => stop.abort(new Error('stopped')));
+  }
   const undo: Undo = [];
   const up = (async () => {
     await claimFolder(undo);
@@ -139,8 +146,10 @@ async function main(): Promise<number> {
     if (!values['no-build']) {
       await step('building the extension, the daemon and the cluster image', build);
     }
+    stop.signal.throwIfAborted();
     const ground = await prepareCluster(given, undo);
-    return prepareEditor(ground, undo);
+    stop.signal.throwIfAborted();
+    return prepareEditor(ground, undo, stop.signal);
   })();
   let code = 0;
   try {
@@ -163,7 +172,3 @@ process.exitCode = await main().catch((error: unknown) => {
   console.error(error instanceof Error ? error.message : error);
   return 1;
 });
-if (isRoot) {
-  // Nothing of ours is left to wait for.
-  process.exit();
-}

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ensureCodeServer } from '../cluster/code-server.ts';
 import { repositoryRoot } from '../cluster/paths.ts';
@@ -20,6 +20,14 @@ export async function startEditor(workstation: Workstation, kubeconfig: string):
   const vsix = await workstation.give(join(repositoryRoot, 'dist/nearfield.vsix'), 'nearfield.vsix');
   const folder = await workstation.give(join(repositoryRoot, 'test/demo/workspace'), 'workspace');
   const extensions = join(workstation.home, 'extensions');
+  const settings = {
+    'workbench.startupEditor': 'none',
+    'chat.disableAIFeatures': true,
+    'workbench.secondarySideBar.defaultVisibility': 'hidden',
+  };
+  await mkdir(join(workstation.home, 'data/User'), { recursive: true });
+  await writeFile(join(workstation.home, 'data/User/settings.json'), JSON.stringify(settings));
+  await workstation.own('data');
   const common = ['--user-data-dir', join(workstation.home, 'data'), '--extensions-dir', extensions];
   await step('installing the extension into the editor', () =>
     workstation.run([node, entry, ...common, '--install-extension', vsix], { timeoutMs: 120_000 }),

@@ -23,6 +23,8 @@ export interface Workstation {
   allowSudo(program: string): Promise<void>;
   /** Copies a file or folder to the user's home; answers its path there. */
   give(path: string, name: string): Promise<string>;
+  /** Makes what is below the home the user's. */
+  own(name: string): Promise<void>;
   /** What a daemon may have changed, as text: addresses, routes, tables, resolver, sockets. */
   state(): Promise<string>;
   down(): Promise<void>;
@@ -111,6 +113,9 @@ export async function openWorkstation(index = 1): Promise<Workstation> {
       await cp(path, target, { recursive: true }).catch(() => copyFile(path, target));
       await run('chown', ['-R', `${uid}:${gid}`, target]);
       return target;
+    },
+    async own(name) {
+      await run('chown', ['-R', `${uid}:${gid}`, join(home, name)]);
     },
     async state() {
       const parts = await Promise.all([

@@ -13,8 +13,11 @@ const udp = dgram.createSocket('udp4');
 udp.on('message', (message, from) => udp.send(message, from.port, from.address));
 udp.bind(Number(process.env.UDP_PORT ?? 8081));
 
+// A well-behaved workload serves on until every node knows that it is ending.
 process.on('SIGTERM', () => {
-  server.close(() => process.exit(0));
-  server.closeIdleConnections();
-  setTimeout(() => process.exit(0), 800);
+  setTimeout(() => {
+    server.close(() => process.exit(0));
+    server.closeIdleConnections();
+    setTimeout(() => process.exit(0), 500);
+  }, 2000);
 });

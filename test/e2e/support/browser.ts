@@ -70,8 +70,12 @@ export class Workbench {
     await this.page.locator('.quick-input-list .monaco-list-row').filter({ hasText: title }).first().click();
   }
 
+  /** A click on the icon of a view that is open would close it. */
   async openView(): Promise<void> {
-    await this.page.locator('.activitybar .action-item a[aria-label^="Nearfield"]').first().click();
+    const isOpen = await this.page.locator('.sidebar .composite.title', { hasText: 'Nearfield' }).isVisible();
+    if (!isOpen) {
+      await this.page.locator('.activitybar .action-item a[aria-label^="Nearfield"]').first().click();
+    }
   }
 
   treeItem(text: string | RegExp): Locator {
@@ -86,17 +90,38 @@ export class Workbench {
     }
   }
 
-  async contextMenu(text: string | RegExp, entry: string): Promise<void> {
+  /** `seen` runs while the menu is open. */
+  async contextMenu(
+    text: string | RegExp,
+    entry: string,
+    seen: () => Promise<void> = async () => undefined,
+  ): Promise<void> {
     await this.treeItem(text).click({ button: 'right' });
-    await this.page.locator('.context-view .monaco-menu, .monaco-menu-container').first().waitFor();
-    await this.page.getByRole('menuitem', { name: entry }).first().click();
+    const item = this.page.getByRole('menuitem', { name: entry }).first();
+    await item.waitFor();
+    await seen();
+    await item.click();
+  }
+
+  /** Opens a file by its name and sets a breakpoint on a line, by keyboard. */
+  async setBreakpoint(file: string, line: number): Promise<void> {
+    await this.page.keyboard.press('Control+P');
+    const input = this.page.locator('.quick-input-widget input');
+    await input.waitFor();
+    await input.fill(`${file}:${line}`);
+    await this.page.locator('.quick-input-list .monaco-list-row').first().waitFor();
+    await this.page.keyboard.press('Enter');
+    await this.page.locator('.monaco-editor .view-lines').first().waitFor();
+    await this.page.locator('.monaco-editor.focused').first().waitFor();
+    await this.page.keyboard.press('F9');
+    await this.page.locator('.codicon-debug-breakpoint').first().waitFor();
   }
 
   statusBar(text: string | RegExp): Locator {
     return this.page.locator('.statusbar-item').filter({ hasText: text }).first();
   }
 
-  async closeNotifications(): Promise<void> {
-    await this.command('Notifications: Clear All Notifications').catch(() => undefined);
+  async clearNotifications(): Promise<void> {
+    await this.command('Notifications: Clear All Notifications');
   }
 }
