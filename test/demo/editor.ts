@@ -24,6 +24,8 @@ const settings = {
   'extensions.autoCheckUpdates': false,
   'extensions.ignoreRecommendations': true,
   'git.enabled': false,
+  'editor.minimap.enabled': false,
+  'editor.wordWrap': 'on',
 };
 
 export interface EditorOptions {
@@ -91,6 +93,8 @@ export async function openEditor({ codeServer, person }: EditorOptions): Promise
       ...['--auth', 'none', '--bind-addr', `127.0.0.1:${port}`],
       ...['--user-data-dir', at('data'), '--extensions-dir', at('extensions'), '--config', at('data/config.yaml')],
       ...['--disable-telemetry', '--disable-update-check', '--disable-workspace-trust', '--ignore-last-opened'],
+      // A closed tab leaves the cluster soon, not after three hours.
+      ...['--reconnection-grace-time', '60'],
       at('workspace'),
     ],
     {
@@ -123,7 +127,7 @@ export async function openEditor({ codeServer, person }: EditorOptions): Promise
     await close();
     throw error;
   }
-  return { address: `${address}?folder=${at('workspace')}`, ended, close };
+  return { address, ended, close };
 }
 
 function environmentOf(person: Person, nodeFolder: string): NodeJS.ProcessEnv {

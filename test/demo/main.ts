@@ -62,7 +62,7 @@ async function prepareEditor(
   signal.throwIfAborted();
   const person = await ensurePerson();
   let daemon: string | undefined;
-  undo.push(() => endDaemon(person.uid, daemon));
+  undo.push(() => endDaemon(person, daemon));
   const options: EditorOptions = { codeServer, person, ...ground };
   await step('installing the extension', async () => {
     daemon = await installExtension(codeServer);
@@ -85,7 +85,7 @@ function invitation(address: string, { name, isOurs }: Person, isOwnCluster: boo
   1. Connect    Click the Nearfield icon in the bar on the left, then Connect. A cluster without a traffic-manager
                 offers Install. Then try a terminal (Ctrl+\`):  ${call}
   2. Intercept  In the tree: ${workload}; right-click it, then Intercept to This Debug Session.
-                Set a breakpoint in server.js and call again: the request stops there.
+                Set a breakpoint on response.end in server.js and call again: the request stops there.
   3. Leave      Stop the debugger. Call again: the pod answers.
 
   The editor runs as ${name}${isOurs ? ', an account for this demo that may start the daemon as root and nothing else' : ''}.
@@ -156,7 +156,10 @@ async function main(): Promise<number> {
     const ready = await Promise.race([up, stopped]);
     if (ready) {
       process.stdout.write(invitation(ready.editor.address, ready.person, !given));
-      await Promise.race([stopped, ready.editor.ended.then(() => console.error('VS Code ended by itself.'))]);
+      await Promise.race([stopped, ready.editor.ended]);
+      if (!stop.signal.aborted) {
+        throw new Error('VS Code ended by itself.');
+      }
     }
   } catch (error) {
     console.error(error instanceof Error ? error.message : error);

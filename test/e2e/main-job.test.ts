@@ -148,16 +148,11 @@ test(
     await workbench.page.locator('.debug-toolbar').waitFor({ timeout: 90_000 });
     await assertDescription('intercepted by you on :3000');
     await workbench.shot('intercepted');
-    const pods = await cluster.kubectl(
-      '-n',
-      'service-a-ns',
-      'get',
-      'pods',
-      '-l',
-      'app=service-a',
-      '--field-selector=status.phase=Running',
+    await waitFor('a pod with both containers ready', 20_000, async () =>
+      /2\/2\s+Running/.test(await cluster.kubectl('-n', 'service-a-ns', 'get', 'pods', '-l', 'app=service-a'))
+        ? true
+        : undefined,
     );
-    assert.match(pods, /2\/2\s+Running/);
     const containers = await cluster.kubectl(
       '-n',
       'service-a-ns',
@@ -206,20 +201,37 @@ async function assertDescription(text: string): Promise<void> {
   await workbench.treeItem(workload).filter({ hasText: text }).waitFor({ timeout: 30_000 });
 }
 
+/** While its successor takes over, the pod that was there before may still be asked, and answers itself. */
+async function callUntilIntercepted(path: string): Promise<string> {
+  const end = performance.now() + 20_000;
+  for (;;) {
+    const answer = await callFromPod(path);
+    if (answer.startsWith('laptop') || performance.now() > end) {
+      return answer;
+    }
+  }
+}
+
 async function stopsAtBreakpoint(path: string): Promise<void> {
-  const answer = callFromPod(path);
-  await workbench.page
-    .locator('.debug-top-stack-frame-column, .codicon-debug-stackframe')
-    .first()
-    .waitFor({ timeout: 30_000 });
-  await workbench.command('Run and Debug: Focus on Variables View').catch(() => undefined);
-  await workbench.page
-    .locator('.debug-variables .monaco-list-row')
-    .filter({ hasText: 'request' })
-    .first()
-    .waitFor({ timeout: 20_000 });
+  // Until the program listens, the pod answers: no request is lost to a program that is still starting.
+  await waitFor('the local program', 20_000, async () =>
+    (await workstation.run(['ss', '-ltn'])).includes('127.0.0.1:3000') ? true : undefined,
+  );
+  const answer = callUntilIntercepted(path).catch(String);
+  const { page } = workbench;
+  await page.locator('.codicon-debug-stackframe').first().waitFor({ timeout: 30_000 });
   await workbench.shot('stopped-at-breakpoint');
-  await workbench.page.keyboard.press('F5');
+  await page.locator('.debug-call-stack, .debug-variables').first().waitFor({ timeout: 20_000 });
+  const scope = page.locator('.debug-variables .monaco-list-row', { hasText: 'Local' }).first();
+  await scope.waitFor({ timeout: 20_000 });
+  if ((await scope.getAttribute('aria-expanded')) !== 'true') {
+    await scope.click();
+  }
+  const value = page.locator('.debug-variables .monaco-list-row', { hasText: 'greeting' }).first();
+  await value.waitFor({ timeout: 20_000 });
+  assert.match((await value.textContent()) ?? '', /hello from the cluster/);
+  await workbench.shot('variables');
+  await page.keyboard.press('F5');
   assert.equal((await answer).trim(), `laptop ${path} for node: hello from the cluster`);
 }
 
