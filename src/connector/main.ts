@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { createLogger, formatJsonLine, retry, silentLogger, systemClock, toError } from '../base/index.ts';
+import { createLogger, formatJsonLine, retry, silentLogger, systemClock, toError, withTimeout } from '../base/index.ts';
 import { clientVersion, daemonSocketPaths } from '../protocol/index.ts';
 import type { Connector, DaemonSockets } from './contract.ts';
 import { ConnectorCore } from './core.ts';
@@ -31,6 +31,7 @@ const folder = process.env.XDG_RUNTIME_DIR
 const socketPath = join(folder, 'connector.sock');
 const startAttempts = 100;
 const firstWaitMs = 50;
+const quitTimeoutMs = 5_000;
 
 const options = {
   kubeconfig: { type: 'string' },
@@ -107,14 +108,7 @@ async function main(): Promise<void> {
     case 'leave':
       return withConnector(false, (connector) => connector.leave(argument ?? ''));
     case 'quit':
-      return withConnector(
-        false,
-        async (connector) => {
-          await connector.disconnect();
-          process.exitCode = 0;
-        },
-        true,
-      );
+      return quit();
     case 'install':
     case 'uninstall': {
       const core = new ConnectorCore({ clock: systemClock, log: silentLogger });
@@ -185,26 +179,29 @@ async function serve(): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, end);
   }
-  let wasConnected = false;
   core.onSnapshotChanged(({ connection }) => {
-    wasConnected ||= connection.state !== 'disconnected';
-    if (wasConnected && (connection.state === 'disconnected' || connection.state === 'failed')) {
+    if (connection.state === 'disconnected' || connection.state === 'failed') {
       // The answer to the call that caused it goes out first.
       systemClock.after(200, end);
     }
   });
 }
 
-async function withConnector(
-  mayStart: boolean,
-  work: (connector: Connector) => Promise<void>,
-  mayBeGone = false,
-): Promise<void> {
+/** Ends the background process, and waits until it has ended: what comes next finds nothing of it. */
+async function quit(): Promise<void> {
+  const socket = await openSocket(socketPath, systemClock).catch(() => undefined);
+  if (!socket) {
+    return;
+  }
+  const ended = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  const connector = connectorOver(lineChannel(socket), silentLogger, async () => void socket.destroy());
+  await connector.disconnect().catch(() => undefined);
+  await withTimeout(systemClock, quitTimeoutMs, 'ending the connector', () => ended);
+}
+
+async function withConnector(mayStart: boolean, work: (connector: Connector) => Promise<void>): Promise<void> {
   const open = () => openSocket(socketPath, systemClock);
-  const socket = await open().catch(async (error: unknown): Promise<Socket | undefined> => {
-    if (mayBeGone) {
-      return undefined;
-    }
+  const socket = await open().catch(async (error: unknown): Promise<Socket> => {
     if (!mayStart) {
       throw error;
     }
@@ -215,9 +212,6 @@ async function withConnector(
       backoff: { firstMs: firstWaitMs, factor: 1, maxMs: firstWaitMs },
     });
   });
-  if (!socket) {
-    return;
-  }
   const channel = lineChannel(socket);
   const first = new Promise<void>((resolve) => channel.receive(() => resolve()));
   const connector = connectorOver(channel, silentLogger, async () => void socket.destroy());

@@ -45,7 +45,17 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
     managerPort: options.SERVER_PORT,
     logLevel: options.AGENT_LOG_LEVEL ?? options.LOG_LEVEL,
   };
-  const intercepts = scope.own(new Intercepts({ kube, view, store, clock, plan, log: log.child('intercept') }));
+  const intercepts = scope.own(
+    new Intercepts({
+      kube,
+      view,
+      store,
+      clock,
+      plan,
+      isListening: (id) => watchers.isListening(id),
+      log: log.child('intercept'),
+    }),
+  );
   intercepts.relearn();
   const router = new TunnelRouter({ store, watchers, clock, log: log.child('tunnel') });
   const nameserver = /^nameserver\s+(\S+)/m.exec(deps.resolvConf)?.[1] ?? '10.96.0.10';

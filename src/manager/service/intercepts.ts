@@ -19,6 +19,8 @@ export interface InterceptDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly plan: PlanOptions;
+  /** Whether a client's connection stands: it listens for dials. */
+  readonly isListening: (sessionId: string) => boolean;
 }
 
 /** What the life of intercepts needs: which workloads have an agent, and how they get one. */
@@ -195,9 +197,17 @@ export class Intercepts {
     return { workload, target };
   }
 
+  /** A person whose connector was killed comes back before the lease is over: what they held is theirs to take up. */
+  #isAbandonedBy(client: ClientSession, holder: wire.InterceptInfo): boolean {
+    const previous = holder.clientSession?.sessionId ?? '';
+    return holder.spec?.client === client.info.name && previous !== client.id && !this.#deps.isListening(previous);
+  }
+
   #checkFree(client: ClientSession, spec: wire.InterceptSpec, workload: Workload, containerPort: number): void {
     const holder = this.#deps.store.holderOf(workload.name, workload.namespace, containerPort);
-    if (holder && holder.id !== `${client.id}:${spec.name}`) {
+    if (holder && holder.id !== `${client.id}:${spec.name}` && this.#isAbandonedBy(client, holder)) {
+      this.#deps.store.removeIntercept(holder.id);
+    } else if (holder && holder.id !== `${client.id}:${spec.name}`) {
       throw portAlreadyIntercepted(containerPort, holder.spec?.client ?? '', holder.spec?.name ?? '');
     }
   }

@@ -24,6 +24,10 @@ export class DialWatchers {
     this.#clock = clock;
   }
 
+  isListening(sessionId: string): boolean {
+    return this.#queues.has(sessionId);
+  }
+
   async *watch(sessionId: string, signal: AbortSignal): AsyncGenerator<wire.DialRequest> {
     const queue = { requests: [] as wire.DialRequest[], wake: (): void => undefined };
     this.#queues.set(sessionId, queue);

@@ -13,7 +13,15 @@ export function fakeManager(cluster: FakeCluster) {
   const store = new Store(clock, 'install');
   const watchers = new DialWatchers(clock);
   const { kube, view } = cluster;
-  const intercepts = new Intercepts({ kube, view, store, clock, plan: planOptions, log: silentLogger });
+  const intercepts = new Intercepts({
+    kube,
+    view,
+    store,
+    clock,
+    plan: planOptions,
+    isListening: () => true,
+    log: silentLogger,
+  });
   const router = new TunnelRouter({ store, watchers, clock, log: silentLogger });
   const routes = managerRoutes({
     store,
