@@ -1,11 +1,38 @@
 // The sample workload: answers over HTTP with who it is, echoes UDP, and reads the environment of its container.
+const crypto = require('node:crypto');
 const dgram = require('node:dgram');
 const http = require('node:http');
 const os = require('node:os');
 
 const port = Number(process.env.PORT ?? 8080);
+const block = crypto.createHash('sha512').update('nearfield').digest().toString('hex').repeat(512);
+
 const server = http.createServer((request, response) => {
-  response.end(`pod ${os.hostname()} ${request.url}\n`);
+  const [, what, count] = request.url.split('/');
+  if (what === 'bytes') {
+    // So many blocks of 64 KiB, then their digest as a trailer.
+    const hash = crypto.createHash('sha256');
+    response.writeHead(200, { trailer: 'x-sha256' });
+    let left = Number(count);
+    const pump = () => {
+      while (left-- > 0) {
+        hash.update(block);
+        if (!response.write(block)) {
+          response.once('drain', pump);
+          return;
+        }
+      }
+      response.addTrailers({ 'x-sha256': hash.digest('hex') });
+      response.end();
+    };
+    pump();
+  } else if (what === 'digest') {
+    const hash = crypto.createHash('sha256');
+    request.on('data', (chunk) => hash.update(chunk));
+    request.on('end', () => response.end(hash.digest('hex')));
+  } else {
+    response.end(`pod ${os.hostname()} ${request.url}\n`);
+  }
 });
 server.listen(port);
 
