@@ -63,9 +63,6 @@ export const interceptTimedOut = (workload: string): NearfieldError =>
 export const noSuchAttachment = (name: string): NearfieldError =>
   failure('not_found', 'connector.no-such-attachment', `there is no attachment named ${name}`);
 
-export const callFailed = (what: string, message: string, code: ErrorCode, cause: unknown): NearfieldError =>
-  failure(code, 'connector.call-failed', `${what}: ${message}`, undefined, cause);
-
 export const installFailed = (message: string, cause?: unknown): NearfieldError =>
   failure(
     'unavailable',

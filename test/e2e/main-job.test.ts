@@ -185,6 +185,23 @@ test('disconnected, this machine is as it was before', limit, async () => {
   );
 });
 
+test('a killed extension host leaves nothing, gives the traffic back, and connects again', limit, async () => {
+  await workbench.openView();
+  await workbench.page.locator('.monaco-button', { hasText: 'Connect' }).first().click();
+  await workbench.statusBar(connectedText).waitFor();
+  await workstation.run(['pkill', '-9', '-f', 'type=extensionHost']);
+  await waitFor('the network being down', 15_000, async () =>
+    (await networkOf(workstation)) === stripSockets(stateBefore) ? true : undefined,
+  );
+  await waitFor('the pod’s answer', 20_000, async () =>
+    /^pod service-a/.test(await callFromPod('/host-killed')) ? true : undefined,
+  );
+  await workbench.shot('extension-host-killed');
+  await workbench.page.reload();
+  await workbench.page.locator('.monaco-workbench').waitFor();
+  await workbench.statusBar('Nearfield').waitFor();
+});
+
 test('F5 on a launch configuration does the whole of it, with nothing connected before', limit, async () => {
   await workbench.page.keyboard.press('F5');
   await workbench.page.locator('.debug-toolbar').waitFor({ timeout: 90_000 });

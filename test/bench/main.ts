@@ -1,0 +1,148 @@
+/**
+ * `npm run bench`: this machine → pod through Nearfield beside a bare `kubectl port-forward` to the same pod, in one
+ * run, interleaved. Ratios travel to other machines, absolute figures do not. Writes docs/benchmarks.md.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { nodeBinary } from '../cluster/cache.ts';
+import { openCluster } from '../cluster/cluster.ts';
+import { cacheFolder, repositoryRoot } from '../cluster/paths.ts';
+import { run, step, waitFor } from '../cluster/shell.ts';
+import { installHeadless } from '../support/headless.ts';
+import { openWorkstation } from '../support/workstation.ts';
+
+const rounds = 3;
+const seconds = '3';
+const forwardPort = 9100;
+const target = { port: 9000, udpPort: 9001 };
+
+interface Row {
+  readonly name: string;
+  readonly mode: string;
+  readonly count: string;
+  readonly field: 'gbps' | 'p50us' | 'p99us' | 'perSecond';
+  readonly unit: string;
+  /** What the goal asks of ours over the forward's; undefined where a forward cannot do it. */
+  readonly goal: string;
+  readonly forwarded: boolean;
+}
+
+const rows: readonly Row[] = [
+  { name: '1 flow down', mode: 'down', count: '1', field: 'gbps', unit: 'Gbit/s', goal: '≥ 0.9', forwarded: true },
+  { name: '1 flow up', mode: 'up', count: '1', field: 'gbps', unit: 'Gbit/s', goal: '≥ 0.8', forwarded: true },
+  { name: '32 flows down', mode: 'down', count: '32', field: 'gbps', unit: 'Gbit/s', goal: '–', forwarded: true },
+  { name: '32 flows up', mode: 'up', count: '32', field: 'gbps', unit: 'Gbit/s', goal: '–', forwarded: true },
+  {
+    name: '1-byte round trip p50',
+    mode: 'pingpong',
+    count: '1',
+    field: 'p50us',
+    unit: 'µs',
+    goal: '≤ 1.35',
+    forwarded: true,
+  },
+  {
+    name: '1-byte round trip p99',
+    mode: 'pingpong',
+    count: '1',
+    field: 'p99us',
+    unit: 'µs',
+    goal: '≤ 1.2',
+    forwarded: true,
+  },
+  {
+    name: 'new connections/s, 16 at a time',
+    mode: 'connect',
+    count: '16',
+    field: 'perSecond',
+    unit: '/s',
+    goal: '≥ 7',
+    forwarded: true,
+  },
+  {
+    name: 'UDP echo, window 64',
+    mode: 'udp',
+    count: '64',
+    field: 'perSecond',
+    unit: '/s',
+    goal: '–',
+    forwarded: false,
+  },
+];
+
+const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+const round = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+
+const cluster = await openCluster();
+const workstation = await openWorkstation(6);
+try {
+  const headless = await installHeadless(workstation, cluster.kubeconfig);
+  const loadBinary = join(cacheFolder, 'load');
+  await run('gcc', ['-O2', '-static', '-o', loadBinary, join(repositoryRoot, 'test/bench/native/load.c')]);
+  const load = await workstation.give(loadBinary, 'load');
+  await headless.nearfield('install');
+  await headless.connect();
+  const selector = ['-n', 'service-a-ns', 'get', 'pod', '-l', 'app=load'];
+  const podIp = await cluster.kubectl(...selector, '-o', 'jsonpath={.items[0].status.podIP}');
+  const pod = await cluster.kubectl(...selector, '-o', 'jsonpath={.items[0].metadata.name}');
+  const kubectl = await workstation.give(await nodeBinary(), 'kubectl');
+  const forward = () =>
+    workstation.start(
+      [kubectl, 'kubectl', '-n', 'service-a-ns', 'port-forward', pod, `${forwardPort}:${target.port}`],
+      join(workstation.home, 'forward.log'),
+    );
+  const measure = async (row: Row, ip: string, port: number): Promise<number> => {
+    const output = await workstation
+      .run([load, row.mode, ip, String(port), row.count, seconds], { timeoutMs: 90_000 })
+      .catch(() => '{}');
+    return Number((JSON.parse(output) as Record<string, number>)[row.field]);
+  };
+  const results = new Map(rows.map((row) => [row.name, { ours: [] as number[], forward: [] as number[] }]));
+  for (let number = 1; number <= rounds; number++) {
+    await step(`round ${number} of ${rounds}`, async () => {
+      for (const row of rows) {
+        const result = results.get(row.name);
+        result?.ours.push(await measure(row, podIp, row.mode === 'udp' ? target.udpPort : target.port));
+        if (row.forwarded) {
+          // One failing stream ends a bare forward as a whole: each measurement gets a new one.
+          const child = forward();
+          await waitFor('the forward', 10_000, async () =>
+            (await workstation.run(['ss', '-ltn'])).includes(`:${forwardPort}`) ? true : undefined,
+          );
+          result?.forward.push(await measure(row, '127.0.0.1', forwardPort));
+          child.kill('SIGKILL');
+          await workstation.run(['pkill', '-9', '-f', `${forwardPort}:${target.port}`]).catch(() => undefined);
+          await waitFor('the end of the forward', 10_000, async () =>
+            (await workstation.run(['ss', '-ltn'])).includes(`:${forwardPort}`) ? undefined : true,
+          );
+        }
+      }
+    });
+  }
+  const memory = async (what: 'daemon' | 'connector'): Promise<string> =>
+    `${(Number(/VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${await headless.pidOf(what)}/status`, 'utf8'))?.[1]) / 1024).toFixed(0)} MB`;
+  const lines = rows.map((row) => {
+    const { ours = [], forward: theirs = [] } = results.get(row.name) ?? {};
+    const [a, b] = [median(ours), median(theirs)];
+    const isForwarded = row.forwarded && !Number.isNaN(b);
+    return `| ${row.name} | ${round(a)} ${row.unit} | ${isForwarded ? `${round(b)} ${row.unit}` : '–'} | ${isForwarded ? (a / b).toFixed(2) : '–'} | ${row.goal} |`;
+  });
+  const text = `# Benchmarks
+
+Written by \`npm run bench\`: medians of ${rounds} rounds, interleaved, on ${cpus().length} cores that client, API server, kubelet, containerd and pod
+share. *Forward* is one bare \`kubectl port-forward\` to the same pod in the same run. Compare the ratios: absolute figures are this machine's.
+
+| Outbound, workstation → pod | Nearfield | forward | ratio | goal |
+|---|---|---|---|---|
+${lines.join('\n')}
+
+Peak memory after it: daemon ${await memory('daemon')}, connector ${await memory('connector')}.
+`;
+  await writeFile(join(repositoryRoot, 'docs/benchmarks.md'), text);
+  console.log(text);
+  await headless.nearfield('quit');
+} finally {
+  await workstation.down();
+}
