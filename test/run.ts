@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { ensurePrerequisites } from './cluster/prerequisites.ts';
 
 const suites = {
   types: { command: ['node_modules/typescript/bin/tsc', '--noEmit'], needsBuild: false, globs: [] },
@@ -82,6 +83,13 @@ if (wanted.length === 0 || unknown.length > 0) {
 
 const count: Count = { passed: 0, failed: 0 };
 let built = false;
+const cluster = (verb: string): Promise<number> => run(['test/cluster/cli.ts', verb], () => undefined);
+const needsCluster =
+  wanted.some((name) => isSuite(name) && suites[name].needsBuild) && !process.env['NEARFIELD_TEST_KUBECONFIG'];
+if (needsCluster) {
+  await ensurePrerequisites();
+}
+const wasUp = needsCluster && (await cluster('status')) === 0;
 for (const name of wanted.filter(isSuite)) {
   const suite = suites[name];
   console.log(`\n== ${name}`);
@@ -96,6 +104,9 @@ for (const name of wanted.filter(isSuite)) {
   } else {
     await runTests(name, suite.globs, count);
   }
+}
+if (needsCluster && !wasUp) {
+  await cluster('down');
 }
 console.log(`\n${count.passed} passed, ${count.failed} failed`);
 process.exitCode = count.failed > 0 || count.passed === 0 ? 1 : 0;
