@@ -45,7 +45,11 @@ export async function openWorkstation(index = 1): Promise<Workstation> {
   const down = async (): Promise<void> => {
     for (const child of children) {
       if (child.pid && child.exitCode === null) {
-        process.kill(-child.pid, 'SIGKILL');
+        try {
+          process.kill(-child.pid, 'SIGKILL');
+        } catch {
+          // It ended between the look and the kill.
+        }
       }
     }
     const left = (await run('ip', ['netns', 'pids', namespace]).catch(() => '')).split('\n').filter(Boolean);
