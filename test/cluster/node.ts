@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { network, stateFolder } from './paths.ts';
 import { createPki, writeKubeconfig } from './pki.ts';
@@ -224,11 +224,10 @@ async function ready(name: string, limitMs: number, check: () => Promise<boolean
 
 /** Takes everything down and leaves nothing; needs no memory of how far a start had come. */
 export async function destroyNode(): Promise<void> {
-  for (const name of (await processNames()).filter((each) => each !== 'containerd')) {
-    await stopProcess(name);
-  }
+  await Promise.all((await processNames()).filter((each) => each !== 'containerd').map(stopProcess));
   await stopShims();
   await stopProcess('containerd');
+  await removePodNamespaces();
   const mounts = (await readFile('/proc/mounts', 'utf8'))
     .split('\n')
     .map((line) => line.split(' ')[1] ?? '')
@@ -239,6 +238,20 @@ export async function destroyNode(): Promise<void> {
   await run('ip', ['link', 'delete', hostLink]).catch(() => undefined);
   await run('ip', ['netns', 'delete', namespace]).catch(() => undefined);
   await rm(stateFolder, { recursive: true, force: true, maxRetries: 5 });
+}
+
+const cniResults = '/var/lib/cni/results';
+
+/** The plugins keep a record of each pod's network namespace: those of our network are removed with it. */
+async function removePodNamespaces(): Promise<void> {
+  for (const name of (await readdir(cniResults).catch(() => [])).filter((each) => each.startsWith('nearfield-'))) {
+    const path = join(cniResults, name);
+    const namespaces = (await readFile(path, 'utf8')).matchAll(/"sandbox":"[^"]*\/netns\/(cni-[\w-]+)"/g);
+    for (const [, namespace] of namespaces) {
+      await run('ip', ['netns', 'delete', namespace ?? '']).catch(() => undefined);
+    }
+    await rm(path, { force: true });
+  }
 }
 
 export async function nodeIsHealthy(binary: string): Promise<boolean> {
