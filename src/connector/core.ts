@@ -219,12 +219,12 @@ export class ConnectorCore implements Connector {
     this.#daemon = { state: 'none', subnets: [] };
   }
 
-  #desired({ session, namespace, catalog, apiServer }: Connection) {
+  #desired({ session, kube, namespace, catalog, apiServer }: Connection) {
     const info = session.clusterInfo;
     if (!info) {
       throw notConnected();
     }
-    return desiredNetwork({ info, namespace, mappedNamespaces: catalog.names, apiServer });
+    return desiredNetwork({ cluster: kube.target.server, info, namespace, mappedNamespaces: catalog.names, apiServer });
   }
 
   async #applyNetwork(connection: Connection): Promise<void> {

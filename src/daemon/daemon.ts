@@ -1,16 +1,6 @@
-import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
-import {
-  type Clock,
-  formatIp,
-  formatSubnet,
-  type IpBytes,
-  type Logger,
-  parseIp,
-  parseSubnet,
-  Scope,
-  withTimeout,
-} from '../base/index.ts';
+import { type Clock, formatIp, formatSubnet, type Logger, Scope, withTimeout } from '../base/index.ts';
 import {
   type AppliedNetwork,
   clientVersion,
@@ -21,22 +11,15 @@ import {
 } from '../protocol/index.ts';
 import { type ControlClient, createControlServer } from './control/server.ts';
 import { createDialServer, type DialChannel, type DialClient } from './dial/channel.ts';
-import { DnsServer, type LookupResult } from './dns/server.ts';
-import { UpstreamResolver } from './dns/upstream.ts';
+import type { LookupResult } from './dns/server.ts';
 import { alreadyRunning, inUse, notAttached } from './errors.ts';
-import { Pipeline } from './flow/pipeline.ts';
-import type { RunCommand } from './os/command.ts';
-import { closeFirewall, openFirewall } from './os/firewall.ts';
-import { checkConflicts, checkSubnets, LinuxNetwork, ownAddress, removeMarkedRoutes } from './os/network.ts';
-import { DnsRedirect, removeStaleTables } from './os/nft.ts';
-import type { TunDevice } from './tun/device.ts';
+import { MachineNetwork, type NetworkWindow } from './network/network.ts';
+import type { Platform } from './os/contract.ts';
 
 export interface DaemonDeps {
   readonly clock: Clock;
   readonly log: Logger;
-  readonly run: RunCommand;
-  readonly openDevice: (name: string) => TunDevice;
-  readonly resolvConf: () => string;
+  readonly platform: Platform;
 }
 
 export interface DaemonOptions {
@@ -47,34 +30,25 @@ export interface DaemonOptions {
 }
 
 const probeTimeoutMs = 1_000;
-/** Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. */
-const upstreamPorts = [30_053, 30_054, 30_055, 30_056, 30_057, 30_058, 30_059, 30_060];
+const quitDelayMs = 50;
 const servfail = 2;
 
-/** The network of the connector that is connected. */
-interface Active {
+/** One window: the connector at the other end of both sockets. */
+interface Window extends NetworkWindow {
   readonly client: ControlClient;
-  readonly scope: Scope;
-  readonly device: TunDevice;
-  readonly pipeline: Pipeline;
-  readonly network: LinuxNetwork;
-  readonly dns: DnsServer;
-  readonly dnsAddress: string;
-  desired: DesiredNetwork;
-  addresses: { readonly v4: IpBytes | undefined; readonly v6: IpBytes | undefined };
+  channel: DialChannel | undefined;
 }
 
-/** The root process's core: one user's, one network at a time. */
+/** The root process's core: one user's windows and the network that they share. */
 export class Daemon {
   readonly #deps: DaemonDeps;
   readonly #options: DaemonOptions;
   readonly #scope = new Scope();
-  readonly #clients = new Map<string, ControlClient>();
-  readonly #channels = new Map<string, DialChannel>();
-  readonly #lookups = new Map<number, (result: LookupResult) => void>();
+  readonly #windows = new Map<string, Window>();
+  readonly #lookups = new Map<number, { readonly window: string; readonly resolve: (result: LookupResult) => void }>();
+  readonly #network: MachineNetwork;
   readonly #startedMs: number;
   readonly #ended = Promise.withResolvers<void>();
-  #active: Active | undefined;
   #applying: Promise<unknown> = Promise.resolve();
   #nextLookup = 1;
   #idleSinceMs: number;
@@ -82,6 +56,7 @@ export class Daemon {
   constructor(deps: DaemonDeps, options: DaemonOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.#network = new MachineNetwork({ ...deps, uid: options.uid });
     this.#startedMs = deps.clock.nowMs();
     this.#idleSinceMs = this.#startedMs;
   }
@@ -94,12 +69,12 @@ export class Daemon {
   /** Errors: `daemon.already-running`. Whatever a killed predecessor left is removed first. */
   async start(): Promise<void> {
     const { uid, gid, runtimeDirectory, idleExitMs } = this.#options;
-    const { clock, log, run } = this.#deps;
+    const { clock, log, platform } = this.#deps;
     const paths = daemonSocketPaths(uid, runtimeDirectory);
     if (await answers(paths.control, clock)) {
       throw alreadyRunning();
     }
-    await cleanUp(run, uid);
+    await platform.cleanUp(uid);
     mkdirSync(runtimeDirectory, { recursive: true, mode: 0o755 });
     mkdirSync(paths.directory, { recursive: true, mode: 0o700 });
     chownSync(paths.directory, uid, gid);
@@ -120,7 +95,7 @@ export class Daemon {
     }
     this.#scope.own(
       clock.every(1_000, () => {
-        if (this.#clients.size === 0 && clock.nowMs() - this.#idleSinceMs > idleExitMs) {
+        if (this.#windows.size === 0 && clock.nowMs() - this.#idleSinceMs > idleExitMs) {
           log.info('nobody is connected: ending');
           this.#ended.resolve();
         }
@@ -130,34 +105,31 @@ export class Daemon {
   }
 
   async stop(): Promise<void> {
-    await this.#takeDown();
-    for (const channel of this.#channels.values()) {
-      channel.close();
+    await this.#serially(() => this.#network.clear());
+    for (const { channel } of this.#windows.values()) {
+      channel?.close();
     }
     await this.#scope.dispose();
-    await cleanUp(this.#deps.run, this.#options.uid);
+    await this.#deps.platform.cleanUp(this.#options.uid);
   }
 
   #handlers() {
     return {
-      attached: (client: ControlClient) => {
-        this.#clients.set(client.token, client);
-      },
+      attached: (client: ControlClient) => this.#attach(client),
       apply: (client: ControlClient, network: DesiredNetwork) => this.#serially(() => this.#apply(client, network)),
-      listen: (client: ControlClient, { port4, port6 }: { port4?: number | undefined; port6?: number | undefined }) => {
-        const active = this.#active;
-        if (active?.client !== client) {
+      listen: (client: ControlClient, ports: { port4?: number | undefined; port6?: number | undefined }) => {
+        const window = this.#windows.get(client.token);
+        if (!window || !this.#network.listen(window, ports)) {
           throw notAttached();
         }
-        active.pipeline.ends = { address4: active.addresses.v4, address6: active.addresses.v6, port4, port6 };
       },
       status: () => this.#status(),
       detached: (client: ControlClient) => this.#serially(() => this.#detach(client)),
       quit: async () => {
-        if (this.#clients.size > 1) {
+        if (this.#windows.size > 1) {
           throw inUse();
         }
-        this.#deps.clock.after(50, () => this.#ended.resolve());
+        this.#deps.clock.after(quitDelayMs, () => this.#ended.resolve());
       },
     };
   }
@@ -169,142 +141,86 @@ export class Daemon {
     return result;
   }
 
+  #attach(client: ControlClient): void {
+    if (!this.#windows.has(client.token)) {
+      const window: Window = {
+        client,
+        channel: undefined,
+        name: client.name,
+        send: (frame) => window.channel?.send(frame) ?? false,
+        lookup: (name, qtype, signal) => this.#lookup(window, name, qtype, signal),
+      };
+      this.#windows.set(client.token, window);
+    }
+  }
+
   async #apply(client: ControlClient, desired: DesiredNetwork): Promise<AppliedNetwork> {
-    if (!this.#clients.has(client.token)) {
+    const window = this.#windows.get(client.token);
+    if (!window) {
       throw notAttached();
     }
-    if (this.#active && this.#active.client !== client) {
-      throw inUse();
-    }
-    const resolvers = resolversOf(this.#deps.resolvConf());
-    const subnets = checkSubnets(desired.subnets, resolvers);
-    const neverProxy = desired.neverProxy.map(parseSubnet).filter((each) => each !== undefined);
-    const active = this.#active ?? (await this.#bringUp(client, desired, resolvers));
-    const addresses = { v4: ownAddress(subnets, 4), v6: ownAddress(subnets, 16) };
-    try {
-      checkConflicts(subnets, await active.network.routes(), active.device.name);
-      const own = [addresses.v4, addresses.v6].filter((each) => each !== undefined);
-      await active.network.apply({ device: active.device.name, addresses: own, subnets, neverProxy });
-    } catch (error) {
-      await this.#takeDown();
-      throw error;
-    }
-    active.desired = desired;
-    active.addresses = addresses;
-    active.dns.configure(desired.dns);
+    const { device, subnets, dnsAddress, address4, address6 } = await this.#network.apply(window, desired);
     return {
-      device: active.device.name,
+      device,
       subnets: subnets.map(formatSubnet),
-      dnsAddress: active.dnsAddress,
-      ...(addresses.v4 ? { address4: formatIp(addresses.v4) } : {}),
-      ...(addresses.v6 ? { address6: formatIp(addresses.v6) } : {}),
+      dnsAddress,
+      ...(address4 ? { address4: formatIp(address4) } : {}),
+      ...(address6 ? { address6: formatIp(address6) } : {}),
     };
   }
 
-  async #bringUp(client: ControlClient, desired: DesiredNetwork, resolvers: readonly IpBytes[]): Promise<Active> {
-    const { clock, log, run, openDevice } = this.#deps;
-    const { uid } = this.#options;
-    const scope = new Scope((error) => log.warn('taking the network down failed in part', { error }));
-    try {
-      const device = openDevice(uid === 0 ? 'nf0' : `nf${uid}`.slice(0, 15));
-      scope.defer(() => device.close());
-      const network = new LinuxNetwork(run);
-      scope.defer(() => network.clear());
-      const pipeline = scope.own(
-        new Pipeline({ device, clock, ask: (frame) => this.#channels.get(client.token)?.send(frame) ?? false }),
-      );
-      pipeline.start();
-      const upstream = scope.own(
-        new UpstreamResolver({
-          address: formatIp(resolvers[0] ?? Uint8Array.of(127, 0, 0, 1)),
-          clock,
-          sourcePorts: upstreamPorts,
-        }),
-      );
-      const dns = scope.own(
-        new DnsServer({
-          clock,
-          log: log.child('dns'),
-          upstream,
-          lookup: (name, qtype, signal) => this.#lookup(client, name, qtype, signal),
-        }),
-      );
-      const port = await dns.listen();
-      dns.configure(desired.dns);
-      const redirect = new DnsRedirect(clock, log.child('nft'), uid);
-      scope.defer(() => redirect.clear());
-      await redirect.apply({ resolvers, port, sourcePorts: upstreamPorts });
-      await openFirewall(run, device.name);
-      scope.defer(() => closeFirewall(run, device.name));
-      const active: Active = {
-        client,
-        scope,
-        device,
-        pipeline,
-        network,
-        dns,
-        dnsAddress: `127.0.0.1:${port}`,
-        desired,
-        addresses: { v4: undefined, v6: undefined },
-      };
-      this.#active = active;
-      log.info('network is up', { device: device.name, client: client.name });
-      return active;
-    } catch (error) {
-      await scope.dispose();
-      throw error;
-    }
-  }
-
   async #detach(client: ControlClient): Promise<void> {
-    if (this.#clients.delete(client.token)) {
-      this.#channels.get(client.token)?.close();
-      this.#channels.delete(client.token);
+    const window = this.#windows.get(client.token);
+    if (window) {
+      this.#windows.delete(client.token);
+      window.channel?.close();
       this.#idleSinceMs = this.#deps.clock.nowMs();
-      if (this.#active?.client === client) {
-        await this.#takeDown();
+      for (const [id, { window: token, resolve }] of this.#lookups) {
+        if (token === client.token) {
+          this.#lookups.delete(id);
+          resolve({ rcode: servfail, records: new Uint8Array(0) });
+        }
       }
-    }
-  }
-
-  async #takeDown(): Promise<void> {
-    const active = this.#active;
-    this.#active = undefined;
-    if (active) {
-      await active.scope.dispose();
-      this.#deps.log.info('network is down');
+      await this.#network.remove(window);
     }
   }
 
   #claim(token: string): DialClient | undefined {
-    const client = this.#clients.get(token);
-    if (!client || this.#channels.has(token)) {
+    const window = this.#windows.get(token);
+    if (!window || window.channel) {
       return undefined;
     }
     return {
-      connected: (channel) => void this.#channels.set(token, channel),
-      received: (frame) => this.#receive(client, frame),
-      closed: () => void this.#channels.delete(token),
+      connected: (channel) => {
+        window.channel = channel;
+      },
+      received: (frame) => this.#receive(window, frame),
+      closed: () => {
+        window.channel = undefined;
+      },
     };
   }
 
-  #receive(client: ControlClient, frame: DialFrame): void {
-    if (frame.type === 'lookup-answer') {
-      const { rcode, records } = frame;
-      this.#lookups.get(frame.id)?.({ rcode, records: Uint8Array.from(records) });
+  #receive(window: Window, frame: DialFrame): void {
+    if (frame.type !== 'lookup-answer') {
+      this.#network.receive(window, frame);
+      return;
+    }
+    const asked = this.#lookups.get(frame.id);
+    // An answer counts only from the window that was asked.
+    if (asked?.window === window.client.token) {
       this.#lookups.delete(frame.id);
-    } else if (this.#active?.client === client) {
-      this.#active.pipeline.receive(frame);
+      asked.resolve({ rcode: frame.rcode, records: Uint8Array.from(frame.records) });
     }
   }
 
-  #lookup(client: ControlClient, name: string, qtype: number, signal: AbortSignal): Promise<LookupResult> {
+  #lookup(window: Window, name: string, qtype: number, signal: AbortSignal): Promise<LookupResult> {
     return new Promise((resolve) => {
       const id = this.#nextLookup;
       this.#nextLookup = id >= 0x7fffffff ? 1 : id + 1;
-      this.#lookups.set(id, resolve);
+      this.#lookups.set(id, { window: window.client.token, resolve });
       signal.addEventListener('abort', () => this.#lookups.delete(id), { once: true });
-      if (!this.#channels.get(client.token)?.send({ type: 'lookup', id, qtype, name })) {
+      if (!window.send({ type: 'lookup', id, qtype, name })) {
         this.#lookups.delete(id);
         resolve({ rcode: servfail, records: new Uint8Array(0) });
       }
@@ -312,50 +228,15 @@ export class Daemon {
   }
 
   #status(): DaemonStatus {
-    const active = this.#active;
     return {
       version: clientVersion,
       pid: process.pid,
       uptimeSeconds: (this.#deps.clock.nowMs() - this.#startedMs) / 1000,
-      subnets: active?.desired.subnets ?? [],
-      flows: active?.pipeline.flows ?? { tcp: 0, udp: 0 },
-      drops: active?.pipeline.drops ?? {},
       rssBytes: process.memoryUsage().rss,
-      clients: this.#clients.size,
-      ...(active ? { device: active.device.name } : {}),
-      ...(active
-        ? {
-            dns: {
-              localAddress: active.dnsAddress,
-              excludeSuffixes: active.desired.dns.excludeSuffixes,
-              includeSuffixes: active.desired.dns.includeSuffixes,
-              timeoutMs: active.desired.dns.timeoutMs,
-            },
-          }
-        : {}),
+      clients: this.#windows.size,
+      ...this.#network.status,
     };
   }
-}
-
-/** Everything of ours on this machine is found by its name or mark and removed: needs no memory, works after a kill. */
-export async function cleanUp(run: RunCommand, uid: number): Promise<void> {
-  await removeStaleTables(run, uid);
-  await removeMarkedRoutes(run);
-  await closeFirewall(run, uid === 0 ? 'nf0' : `nf${uid}`.slice(0, 15));
-}
-
-export function readResolvConf(): string {
-  try {
-    return readFileSync('/etc/resolv.conf', 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-function resolversOf(text: string): IpBytes[] {
-  return [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)]
-    .map((match) => parseIp(match[1] ?? ''))
-    .filter((each) => each !== undefined);
 }
 
 function answers(path: string, clock: Clock): Promise<boolean> {

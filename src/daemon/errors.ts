@@ -32,12 +32,20 @@ export const subnetConflict = (subnet: string, route: string): NearfieldError =>
     'Disconnect what owns that route (a VPN, another tool), then connect again.',
   );
 
+export const windowConflict = (subnet: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'daemon.window-conflict',
+    `another window of yours is connected to a different cluster that has ${subnet} too`,
+    'Disconnect there first.',
+  );
+
 export const inUse = (): NearfieldError =>
   failure(
     'failed_precondition',
     'daemon.in-use',
-    'another window of yours is connected already',
-    'Disconnect there first.',
+    'another window of yours is connected',
+    'Disconnect there first, or leave the daemon running.',
   );
 
 export const badRequest = (why: string): NearfieldError => failure('invalid_argument', 'daemon.bad-request', why);

@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getAsset, isSea } from 'node:sea';
 import { parseArgs } from 'node:util';
-import { createLogger, formatJsonLine, isReason, systemClock, toError } from '../base/index.ts';
+import { createLogger, formatJsonLine, isReason, silentLogger, systemClock, toError } from '../base/index.ts';
 import { clientVersion, daemonRuntimeDirectory } from '../protocol/index.ts';
-import { cleanUp, Daemon, readResolvConf } from './daemon.ts';
+import { Daemon } from './daemon.ts';
 import { runCommand } from './os/command.ts';
-import { openLinuxTun, type TunAddon } from './tun/linux.ts';
+import { createLinuxPlatform } from './os/linux/platform.ts';
+import type { TunAddon } from './tun/linux.ts';
 
 const usage = `nearfield-daemon ${clientVersion}
 usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit-seconds N]
@@ -64,7 +65,9 @@ async function main(): Promise<number> {
     return 1;
   }
   if (verb === 'cleanup') {
-    await cleanUp(runCommand, uid);
+    await createLinuxPlatform({ clock: systemClock, log: silentLogger, run: runCommand, addon: loadAddon }).cleanUp(
+      uid,
+    );
     return 0;
   }
   return runDaemon({ uid, gid, runtimeDirectory: values['runtime-dir'], idleExitMs: idleSeconds * 1000 });
@@ -80,17 +83,10 @@ async function runDaemon(options: {
     wallMs: () => systemClock.wallMs(),
     sink: (line) => process.stderr.write(`${formatJsonLine(line)}\n`),
   });
+  // Opened once, before anything else: a device that cannot be opened is said at once.
   const addon = loadAddon();
-  const daemon = new Daemon(
-    {
-      clock: systemClock,
-      log,
-      run: runCommand,
-      openDevice: (name) => openLinuxTun(addon, name),
-      resolvConf: readResolvConf,
-    },
-    options,
-  );
+  const platform = createLinuxPlatform({ clock: systemClock, log, run: runCommand, addon: () => addon });
+  const daemon = new Daemon({ clock: systemClock, log, platform }, options);
   let isEnding = false;
   const end = async (code: number): Promise<never> => {
     if (!isEnding) {

@@ -2,6 +2,8 @@ import { formatIp, formatSubnet, type IpBytes, type Subnet, subnetContains } fro
 import type { DesiredNetwork, wire } from '../../protocol/index.ts';
 
 export interface NetworkOptions {
+  /** The same for every window of one cluster. */
+  readonly cluster: string;
   readonly info: wire.ClusterInfo;
   readonly namespace: string;
   readonly mappedNamespaces: readonly string[];
@@ -13,7 +15,13 @@ const defaultExcludes = ['.com', '.io', '.net', '.org', '.ru'];
 const dnsTimeoutMs = 4_000;
 
 /** What the daemon should make of a cluster. Pure. */
-export function desiredNetwork({ info, namespace, mappedNamespaces, apiServer }: NetworkOptions): DesiredNetwork {
+export function desiredNetwork({
+  cluster,
+  info,
+  namespace,
+  mappedNamespaces,
+  apiServer,
+}: NetworkOptions): DesiredNetwork {
   const subnets = uniqueSubnets([
     ...serviceSubnets(info),
     ...info.podSubnets.map(toSubnet),
@@ -27,8 +35,10 @@ export function desiredNetwork({ info, namespace, mappedNamespaces, apiServer }:
   ];
   const excludeSuffixes = info.dns?.excludeSuffixes ?? [];
   return {
+    cluster,
     subnets: subnets.map(formatSubnet),
     neverProxy: never,
+    allowConflicting: (info.routing?.allowConflictingSubnets ?? []).map(toSubnet).filter(isSubnet).map(formatSubnet),
     dns: {
       clusterDomain: (info.dns?.clusterDomain || info.clusterDomain || 'cluster.local').replace(/\.$/, ''),
       namespace,
@@ -36,6 +46,7 @@ export function desiredNetwork({ info, namespace, mappedNamespaces, apiServer }:
       includeSuffixes: info.dns?.includeSuffixes ?? [],
       excludeSuffixes: excludeSuffixes.length > 0 ? excludeSuffixes : defaultExcludes,
       excludes: [],
+      mappings: [],
       timeoutMs: dnsTimeoutMs,
     },
   };

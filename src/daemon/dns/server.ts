@@ -17,7 +17,12 @@ export interface DnsServerDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly upstream: Upstream;
-  /** Asks the cluster; rejects when nobody is there to ask. */
+}
+
+/** One window's names, and how its cluster is asked. */
+export interface DnsClient {
+  readonly dns: DesiredDns;
+  /** Rejects when nobody is there to ask. */
   readonly lookup: (name: string, qtype: number, signal: AbortSignal) => Promise<LookupResult>;
 }
 
@@ -57,7 +62,7 @@ export class DnsServer implements Disposable {
   readonly #cache = new Map<string, CacheEntry>();
   readonly #flying = new Map<string, Promise<Resolution>>();
   readonly #clients = new Set<Socket>();
-  #dns: DesiredDns | undefined;
+  #windows: readonly DnsClient[] = [];
 
   constructor(deps: DnsServerDeps) {
     this.#deps = deps;
@@ -87,8 +92,9 @@ export class DnsServer implements Disposable {
     return (this.#tcp.address() as AddressInfo).port;
   }
 
-  configure(dns: DesiredDns | undefined): void {
-    this.#dns = dns;
+  /** The windows that are connected, the first one first: a name is asked where a window claims it. */
+  configure(windows: readonly DnsClient[]): void {
+    this.#windows = windows;
     this.#cache.clear();
   }
 
@@ -112,10 +118,10 @@ export class DnsServer implements Disposable {
     if (query.type !== 'query' || !question || query.questions?.length !== 1) {
       return undefined;
     }
-    const dns = this.#dns;
     const name = `${question.name.toLowerCase().replace(/\.$/, '')}.`;
-    const verdict = dns ? decideName(name, dns) : ({ kind: 'upstream' } as const);
-    if (verdict.kind === 'upstream' || !dns) {
+    const window = this.#windows.find(({ dns }) => decideName(name, dns).kind !== 'upstream');
+    const verdict = window ? decideName(name, window.dns) : ({ kind: 'upstream' } as const);
+    if (verdict.kind === 'upstream' || !window) {
       return this.#deps.upstream
         .forward(message, transport)
         .catch(() => serialize(query, { rcode: rcode.servfail, answers: [] }, transport));
@@ -127,8 +133,11 @@ export class DnsServer implements Disposable {
     if (!qtype) {
       return serialize(query, { rcode: rcode.notImplemented, answers: [] }, transport);
     }
-    const found = await this.#resolve(verdict.name, qtype, dns).catch(() => ({ rcode: rcode.servfail, answers: [] }));
-    if (found.rcode === rcode.nxdomain && !isClusterOnly(name, dns)) {
+    const found = await this.#resolve(verdict.name, qtype, window).catch(() => ({
+      rcode: rcode.servfail,
+      answers: [],
+    }));
+    if (found.rcode === rcode.nxdomain && !isClusterOnly(name, window.dns)) {
       // The local network may know it: `printer` is one label too.
       const upstream = await this.#deps.upstream.forward(message, transport).catch(() => undefined);
       if (upstream && (upstream[3] ?? 0) % 16 === rcode.noError) {
@@ -138,7 +147,7 @@ export class DnsServer implements Disposable {
     return serialize(query, found, transport);
   }
 
-  #resolve(name: string, qtype: number, dns: DesiredDns): Promise<Resolution> {
+  #resolve(name: string, qtype: number, window: DnsClient): Promise<Resolution> {
     const key = `${qtype} ${name}`;
     const cached = this.#cache.get(key);
     const now = this.#deps.clock.nowMs();
@@ -152,7 +161,7 @@ export class DnsServer implements Disposable {
     if (this.#flying.size >= maxInFlight) {
       return Promise.resolve({ rcode: rcode.servfail, answers: [] });
     }
-    const asked = this.#ask(name, qtype, dns).finally(() => this.#flying.delete(key));
+    const asked = this.#ask(name, qtype, window).finally(() => this.#flying.delete(key));
     this.#flying.set(key, asked);
     void asked.then(
       (found) => this.#keep(key, found),
@@ -161,9 +170,8 @@ export class DnsServer implements Disposable {
     return asked;
   }
 
-  async #ask(name: string, qtype: number, dns: DesiredDns): Promise<Resolution> {
-    const { clock, lookup } = this.#deps;
-    const { rcode: code, records } = await withTimeout(clock, dns.timeoutMs, 'the name lookup', (signal) =>
+  async #ask(name: string, qtype: number, { dns, lookup }: DnsClient): Promise<Resolution> {
+    const { rcode: code, records } = await withTimeout(this.#deps.clock, dns.timeoutMs, 'the name lookup', (signal) =>
       lookup(name, qtype, signal),
     );
     return { rcode: code, answers: parseRecords(records) };

@@ -5,22 +5,13 @@ import { buildReset, buildUnreachable } from '../packet/build.ts';
 import { adjust, adjustPartial } from '../packet/checksum.ts';
 import { PacketView, protocolTcp, tcpFlag } from '../packet/view.ts';
 import { offloadHeaderBytes, type PacketBatch, type TunDevice } from '../tun/device.ts';
+import { type Carrier, carrierOf } from './carrier.ts';
 import { type Flow, FlowTable } from './table.ts';
 import { UdpFlows } from './udp.ts';
 
 export interface PipelineDeps {
   readonly device: TunDevice;
   readonly clock: Clock;
-  /** Puts a question or a datagram on the dial channel; false when the connector cannot take it. */
-  readonly ask: (frame: DialFrame) => boolean;
-}
-
-/** The device's own addresses, and where the connector listens on them. */
-export interface Ends {
-  readonly address4?: Uint8Array | undefined;
-  readonly address6?: Uint8Array | undefined;
-  readonly port4?: number | undefined;
-  readonly port6?: number | undefined;
 }
 
 /** A closed flow stays until late segments have passed. */
@@ -55,13 +46,13 @@ export class Pipeline implements Disposable {
   readonly #descriptors = new Int32Array(2 * 64);
   readonly #sweeper: Disposable;
   readonly drops: Record<string, number> = {};
-  #ends: Ends = {};
+  #carriers: readonly Carrier[] = [];
 
   constructor(deps: PipelineDeps) {
     this.#deps = deps;
     this.#udp = new UdpFlows({
       clock: deps.clock,
-      ask: deps.ask,
+      carrierOf: (destination) => carrierOf(this.#carriers, destination),
       send: (packet) => this.#send(packet),
       refuse: (packet, result) => this.#sendFailure(packet, result),
       drop: (reason) => this.#drop(reason),
@@ -73,8 +64,9 @@ export class Pipeline implements Disposable {
     this.#deps.device.start((batch) => this.#batch(batch));
   }
 
-  set ends(ends: Ends) {
-    this.#ends = ends;
+  /** The first one first: of two that carry a destination it is asked. */
+  set carriers(carriers: readonly Carrier[]) {
+    this.#carriers = carriers;
   }
 
   get flows(): { readonly tcp: number; readonly udp: number } {
@@ -86,14 +78,32 @@ export class Pipeline implements Disposable {
   }
 
   /** The connector's answers and datagrams. Unknown ids are late, and no error. */
-  receive(frame: DialFrame): void {
+  receive(carrier: Carrier, frame: DialFrame): void {
     if (frame.type === 'answer') {
-      this.#answer(frame.id, frame.result);
+      this.#answer(carrier, frame.id, frame.result);
     } else if (frame.type === 'datagram') {
-      this.#udp.back(frame.id, frame.payload);
+      this.#udp.back(carrier, frame.id, frame.payload);
     } else if (frame.type === 'close') {
-      this.#udp.close(frame.id);
+      this.#udp.close(carrier, frame.id);
     }
+  }
+
+  /** The connector is gone. What waits for it is refused; what is open lingers, for the kernel's last segments. */
+  forget(carrier: Carrier): void {
+    for (const flow of this.#table.all()) {
+      if (flow.carrier === carrier) {
+        const held = this.#held.get(flow.id);
+        if (held) {
+          this.#held.delete(flow.id);
+          this.#table.remove(flow);
+          this.#sendFailure(held.packet, 'unreachable');
+        } else {
+          flow.state = 'closing';
+          flow.lastSeenMs = this.#deps.clock.nowMs();
+        }
+      }
+    }
+    this.#udp.forgetAll(carrier);
   }
 
   #drop(reason: DropReason): false {
@@ -134,19 +144,18 @@ export class Pipeline implements Disposable {
       this.#udp.outward(view);
       return false;
     }
-    const isV4 = view.addressBytes === 4;
-    const own = isV4 ? this.#ends.address4 : this.#ends.address6;
-    const listener = isV4 ? this.#ends.port4 : this.#ends.port6;
-    if (!own || !listener) {
-      return this.#drop('no-listener');
+    for (const carrier of this.#carriers) {
+      const isV4 = view.addressBytes === 4;
+      const own = isV4 ? carrier.address4 : carrier.address6;
+      const port = isV4 ? carrier.port4 : carrier.port6;
+      if (own && view.sourcePort === port && equalsAt(buffer, view.sourceOffset, own)) {
+        return this.#back(view, partial);
+      }
     }
-    if (view.sourcePort === listener && equalsAt(buffer, view.sourceOffset, own)) {
-      return this.#back(view, partial);
-    }
-    return this.#outward(view, own, listener, partial, at);
+    return this.#outward(view, partial, at);
   }
 
-  #outward(view: PacketView, own: Uint8Array, listener: number, partial: boolean, at: number): boolean {
+  #outward(view: PacketView, partial: boolean, at: number): boolean {
     let flow = this.#table.findOutward(view);
     const isSyn = (view.tcpFlags & (tcpFlag.syn | tcpFlag.ack)) === tcpFlag.syn;
     if (isSyn) {
@@ -159,7 +168,7 @@ export class Pipeline implements Disposable {
         flow = undefined;
       }
       if (!flow) {
-        return this.#hold(view, own, listener, partial, at);
+        return this.#hold(view, partial, at);
       }
     } else if (!flow) {
       this.#refuse(view);
@@ -168,7 +177,7 @@ export class Pipeline implements Disposable {
     if (flow.state === 'dialing') {
       return false;
     }
-    this.#rewriteOutward(view, flow, own, listener, partial);
+    this.#rewriteOutward(view, flow, partial);
     this.#track(flow, view.tcpFlags, 1);
     return true;
   }
@@ -189,11 +198,11 @@ export class Pipeline implements Disposable {
     return true;
   }
 
-  #rewriteOutward(view: PacketView, flow: Flow, own: Uint8Array, listener: number, partial: boolean): void {
+  #rewriteOutward(view: PacketView, flow: Flow, partial: boolean): void {
     const { buffer, sourceOffset, destinationOffset, transportOffset } = view;
     buffer.set(flow.destination, sourceOffset);
-    buffer.set(own, destinationOffset);
-    setPorts(buffer, transportOffset, flow.peerPort, listener);
+    buffer.set(flow.listener, destinationOffset);
+    setPorts(buffer, transportOffset, flow.peerPort, flow.listenerPort);
     fixSums(view, partial, flow.outwardAddressDelta, flow.outwardDelta);
   }
 
@@ -210,8 +219,14 @@ export class Pipeline implements Disposable {
   }
 
   /** The gate: the SYN waits while the connector dials. */
-  #hold(view: PacketView, own: Uint8Array, listener: number, partial: boolean, at: number): false {
-    const flow = this.#table.add(view, own, listener, this.#deps.clock.nowMs());
+  #hold(view: PacketView, partial: boolean, at: number): false {
+    const carrier = carrierOf(this.#carriers, view.destination);
+    const own = view.addressBytes === 4 ? carrier?.address4 : carrier?.address6;
+    const listener = view.addressBytes === 4 ? carrier?.port4 : carrier?.port6;
+    if (!carrier || !own || !listener) {
+      return this.#drop('no-listener');
+    }
+    const flow = this.#table.add(view, carrier, own, listener, this.#deps.clock.nowMs());
     if (!flow) {
       return this.#drop('table-full');
     }
@@ -220,7 +235,7 @@ export class Pipeline implements Disposable {
     const header = view.buffer.slice(at, at + offloadHeaderBytes);
     this.#held.set(id, { packet, partial, header });
     if (
-      !this.#deps.ask({ type: 'dial', id, protocol: 'tcp', source, sourcePort, destination, destinationPort, peerPort })
+      !carrier.ask({ type: 'dial', id, protocol: 'tcp', source, sourcePort, destination, destinationPort, peerPort })
     ) {
       this.#held.delete(id);
       this.#table.remove(flow);
@@ -230,25 +245,22 @@ export class Pipeline implements Disposable {
     return false;
   }
 
-  #answer(id: number, result: DialResult): void {
-    if (this.#udp.answer(id, result)) {
+  #answer(carrier: Carrier, id: number, result: DialResult): void {
+    if (this.#udp.answer(carrier, id, result)) {
       return;
     }
     const flow = this.#table.byId(id);
     const held = this.#held.get(id);
-    if (flow?.state !== 'dialing' || !held) {
+    if (flow?.state !== 'dialing' || flow.carrier !== carrier || !held) {
       return;
     }
     this.#held.delete(id);
-    const isV4 = flow.source.length === 4;
-    const own = isV4 ? this.#ends.address4 : this.#ends.address6;
-    const listener = isV4 ? this.#ends.port4 : this.#ends.port6;
-    if (result === 'ok' && own && listener) {
+    if (result === 'ok') {
       flow.state = 'open';
       flow.lastSeenMs = this.#deps.clock.nowMs();
       const view = this.#view;
       view.parse(held.packet, 0, held.packet.length);
-      this.#rewriteOutward(view, flow, own, listener, held.partial);
+      this.#rewriteOutward(view, flow, held.partial);
       this.#send(held.packet, held.header);
       return;
     }

@@ -1,5 +1,6 @@
 import { delta, fold, sumWords } from '../packet/checksum.ts';
 import type { PacketView } from '../packet/view.ts';
+import type { Carrier } from './carrier.ts';
 
 export type FlowState = 'dialing' | 'open' | 'closing';
 
@@ -14,6 +15,9 @@ export interface Flow {
   readonly destination: Uint8Array;
   readonly destinationPort: number;
   readonly peerPort: number;
+  readonly carrier: Carrier;
+  readonly listener: Uint8Array;
+  readonly listenerPort: number;
   /** What the rewriting adds to checksums, per direction; the address part is zero for the device's own address. */
   readonly outwardDelta: number;
   readonly backDelta: number;
@@ -82,7 +86,7 @@ export class FlowTable {
   }
 
   /** Undefined when the table is full. */
-  add(view: PacketView, own: Uint8Array, listenerPort: number, nowMs: number): Flow | undefined {
+  add(view: PacketView, carrier: Carrier, own: Uint8Array, listenerPort: number, nowMs: number): Flow | undefined {
     if (this.#byId.size >= maxFlows) {
       return undefined;
     }
@@ -106,6 +110,9 @@ export class FlowTable {
       destination,
       destinationPort,
       peerPort,
+      carrier,
+      listener: own,
+      listenerPort,
       outwardDelta: fold(outwardAddressDelta + delta(sourcePort, peerPort) + delta(destinationPort, listenerPort)),
       backDelta: fold(backAddressDelta + delta(listenerPort, destinationPort) + delta(peerPort, sourcePort)),
       outwardAddressDelta,

@@ -1,12 +1,13 @@
 import type { Clock } from '../../base/index.ts';
-import type { DialFrame, DialResult } from '../../protocol/index.ts';
+import type { DialResult } from '../../protocol/index.ts';
 import { buildUdp } from '../packet/build.ts';
 import type { PacketView } from '../packet/view.ts';
+import type { Carrier } from './carrier.ts';
 import type { DropReason } from './pipeline.ts';
 
 export interface UdpDeps {
   readonly clock: Clock;
-  readonly ask: (frame: DialFrame) => boolean;
+  readonly carrierOf: (destination: Uint8Array) => Carrier | undefined;
   readonly send: (packet: Uint8Array) => void;
   /** Answers a packet as a failed dial is answered. */
   readonly refuse: (packet: Uint8Array, result: DialResult) => void;
@@ -16,6 +17,7 @@ export interface UdpDeps {
 interface UdpFlow {
   readonly id: number;
   readonly key: string;
+  readonly carrier: Carrier;
   readonly source: Uint8Array;
   readonly sourcePort: number;
   readonly destination: Uint8Array;
@@ -72,7 +74,7 @@ export class UdpFlows {
     }
     flow.lastSeenMs = this.#deps.clock.nowMs();
     if (flow.state === 'open') {
-      if (!this.#deps.ask({ type: 'datagram', id: flow.id, payload })) {
+      if (!flow.carrier.ask({ type: 'datagram', id: flow.id, payload })) {
         this.#deps.drop('connector-full');
       }
     } else if (flow.waiting.length < maxWaitingDatagrams) {
@@ -81,9 +83,9 @@ export class UdpFlows {
   }
 
   /** True when the id is one of a flow here. */
-  answer(id: number, result: DialResult): boolean {
+  answer(carrier: Carrier, id: number, result: DialResult): boolean {
     const flow = this.#byId.get(id);
-    if (!flow) {
+    if (flow?.carrier !== carrier) {
       return false;
     }
     if (result !== 'ok') {
@@ -93,16 +95,16 @@ export class UdpFlows {
     }
     flow.state = 'open';
     for (const payload of flow.waiting) {
-      this.#deps.ask({ type: 'datagram', id, payload });
+      carrier.ask({ type: 'datagram', id, payload });
     }
     flow.waiting = [];
     return true;
   }
 
   /** A datagram from the cluster. */
-  back(id: number, payload: Uint8Array): void {
+  back(carrier: Carrier, id: number, payload: Uint8Array): void {
     const flow = this.#byId.get(id);
-    if (flow) {
+    if (flow?.carrier === carrier) {
       flow.lastSeenMs = this.#deps.clock.nowMs();
       const { source, sourcePort, destination, destinationPort } = flow;
       this.#deps.send(
@@ -114,10 +116,18 @@ export class UdpFlows {
     }
   }
 
-  close(id: number): void {
+  close(carrier: Carrier, id: number): void {
     const flow = this.#byId.get(id);
-    if (flow) {
+    if (flow?.carrier === carrier) {
       this.#forget(flow);
+    }
+  }
+
+  forgetAll(carrier: Carrier): void {
+    for (const flow of this.#byId.values()) {
+      if (flow.carrier === carrier) {
+        this.#forget(flow);
+      }
     }
   }
 
@@ -126,7 +136,7 @@ export class UdpFlows {
     for (const flow of this.#byId.values()) {
       if (now - flow.lastSeenMs > udpIdleMs) {
         this.#forget(flow);
-        this.#deps.ask({ type: 'close', id: flow.id });
+        flow.carrier.ask({ type: 'close', id: flow.id });
       }
     }
   }
@@ -142,11 +152,16 @@ export class UdpFlows {
     const first = view.buffer.slice(view.offset, Math.min(view.offset + view.length, view.transportOffset + 8));
     const lastSeenMs = this.#deps.clock.nowMs();
     const ends = { source, destination, sourcePort, destinationPort };
-    if (!this.#deps.ask({ type: 'dial', id, protocol: 'udp', ...ends, peerPort: sourcePort })) {
+    const carrier = this.#deps.carrierOf(destination);
+    if (!carrier) {
+      this.#deps.drop('no-listener');
+      return undefined;
+    }
+    if (!carrier.ask({ type: 'dial', id, protocol: 'udp', ...ends, peerPort: sourcePort })) {
       this.#deps.drop('connector-full');
       return undefined;
     }
-    const flow: UdpFlow = { id, key, ...ends, first, state: 'dialing', waiting: [], lastSeenMs };
+    const flow: UdpFlow = { id, key, carrier, ...ends, first, state: 'dialing', waiting: [], lastSeenMs };
     this.#byKey.set(key, flow);
     this.#byId.set(id, flow);
     return flow;

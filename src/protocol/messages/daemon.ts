@@ -26,6 +26,8 @@ const cidrs = v.pipe(v.array(cidr), v.maxLength(maxListLength));
 const port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
 const count = v.pipe(v.number(), v.minValue(0));
 
+const aliasTarget = v.union([domain, v.pipe(v.string(), v.maxLength(45), v.regex(/^[0-9a-fA-F:.]+$/))]);
+
 export const desiredDnsSchema = v.strictObject({
   clusterDomain: domain,
   /** The connected namespace: single-label names are looked up in it. */
@@ -36,14 +38,20 @@ export const desiredDnsSchema = v.strictObject({
   excludeSuffixes: domains,
   /** Exact names that never go to the cluster. */
   excludes: domains,
+  /** Exact names that are answered as another name, or with an address. */
+  mappings: v.pipe(v.array(v.strictObject({ name: domain, aliasFor: aliasTarget })), v.maxLength(maxListLength)),
   timeoutMs: v.pipe(v.number(), v.integer(), v.minValue(100), v.maxValue(30_000)),
 });
 export type DesiredDns = v.InferOutput<typeof desiredDnsSchema>;
 
 export const desiredNetworkSchema = v.strictObject({
+  /** Says which windows mean the same cluster: those share subnets, others must not overlap. Opaque. */
+  cluster: v.pipe(v.string(), v.minLength(1), v.maxLength(300)),
   subnets: cidrs,
   /** Destinations inside `subnets` that keep their present route, e.g. the API server's address. */
   neverProxy: cidrs,
+  /** Subnets that are routed although the machine has a route that overlaps. */
+  allowConflicting: cidrs,
   dns: desiredDnsSchema,
 });
 export type DesiredNetwork = v.InferOutput<typeof desiredNetworkSchema>;
@@ -95,7 +103,10 @@ export const daemonStatusSchema = v.object({
   /** Packets dropped, by reason. */
   drops: v.record(v.string(), count),
   rssBytes: count,
+  /** The windows that share this daemon. */
   clients: count,
+  /** How the machine's programs are led to the name server. */
+  resolver: v.optional(v.string()),
 });
 export type DaemonStatus = v.InferOutput<typeof daemonStatusSchema>;
 

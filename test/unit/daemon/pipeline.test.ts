@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Clock } from '../../../src/base/index.ts';
+import { type Clock, parseSubnet } from '../../../src/base/index.ts';
+import type { Carrier } from '../../../src/daemon/flow/carrier.ts';
 import { Pipeline } from '../../../src/daemon/flow/pipeline.ts';
 import { buildUdp } from '../../../src/daemon/packet/build.ts';
 import { tcpFlag } from '../../../src/daemon/packet/view.ts';
@@ -21,20 +22,27 @@ function setup(canTake = true) {
   const pipeline = new Pipeline({
     device,
     clock: still,
+  });
+  const carrier: Carrier = {
     ask: (frame) => {
       asked.push(frame);
       return canTake;
     },
-  });
-  pipeline.ends = { address4: ip('10.100.0.0'), port4: 7000, address6: ip('fd00::'), port6: 7001 };
+    subnets: ['10.100.0.0/16', '192.168.0.0/16', 'fd00::/16'].map((text) => parseSubnet(text) ?? assert.fail(text)),
+    address4: ip('10.100.0.0'),
+    port4: 7000,
+    address6: ip('fd00::'),
+    port6: 7001,
+  };
+  pipeline.carriers = [carrier];
   pipeline.start();
   const question = (): DialQuestion => {
     const found = asked.find((frame) => frame.type === 'dial');
     assert.ok(found?.type === 'dial');
     return found;
   };
-  const answer = (result: DialResult): void => pipeline.receive({ type: 'answer', id: question().id, result });
-  return { device, asked, pipeline, question, answer, written: () => device.written.splice(0).map(describe) };
+  const answer = (result: DialResult): void => pipeline.receive(carrier, { type: 'answer', id: question().id, result });
+  return { device, asked, pipeline, carrier, question, answer, written: () => device.written.splice(0).map(describe) };
 }
 
 const outward = { source: '10.100.0.0', sourcePort: 40_000, destination: '10.100.225.66', destinationPort: 8080 };
@@ -127,7 +135,7 @@ test('IPv6 walks the same way', () => {
 });
 
 test('a datagram waits for its dial, and its answer comes back from where it went', () => {
-  const { device, asked, pipeline, question, answer, written } = setup();
+  const { device, asked, pipeline, carrier, question, answer, written } = setup();
   const ends = { source: ip('10.100.0.0'), sourcePort: 5000, destination: ip('192.168.189.9'), destinationPort: 9001 };
   device.inject(buildUdp(ends, new TextEncoder().encode('hello')));
   assert.equal(asked.length, 1);
@@ -136,7 +144,7 @@ test('a datagram waits for its dial, and its answer comes back from where it wen
     asked.slice(1).map((frame) => frame.type === 'datagram' && Buffer.from(frame.payload).toString()),
     ['hello'],
   );
-  pipeline.receive({ type: 'datagram', id: question().id, payload: new TextEncoder().encode('hi') });
+  pipeline.receive(carrier, { type: 'datagram', id: question().id, payload: new TextEncoder().encode('hi') });
   assert.deepEqual(written(), ['udp 192.168.189.9:9001 > 10.100.0.0:5000 ok']);
 });
 

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isReason, parseSubnet } from '../../../src/base/index.ts';
 import { decideName } from '../../../src/daemon/dns/policy.ts';
-import { checkConflicts, checkSubnets, ownAddress, parseRoutes } from '../../../src/daemon/os/network.ts';
-import { script } from '../../../src/daemon/os/nft.ts';
+import { script } from '../../../src/daemon/os/linux/dns-redirect.ts';
+import { parseRoutes } from '../../../src/daemon/os/linux/network.ts';
+import { checkConflicts, checkSubnets, ownAddress } from '../../../src/daemon/os/subnets.ts';
 import { ip } from './packets.ts';
 
 const dns = {
@@ -13,6 +14,7 @@ const dns = {
   includeSuffixes: ['.corp.com'],
   excludeSuffixes: ['.com', '.io'],
   excludes: ['printer'],
+  mappings: [],
   timeoutMs: 4000,
 };
 
@@ -63,8 +65,11 @@ test('an overlap with an existing route is refused, with that route; the default
   const subnet = parseSubnet('10.100.0.0/16');
   assert.ok(subnet);
   const vpn = parseRoutes('[{"dst":"default","gateway":"192.0.2.1","dev":"eth0"},{"dst":"10.0.0.0/8","dev":"tun9"}]');
-  assert.throws(() => checkConflicts([subnet], vpn, 'nf0'), /10\.0\.0\.0\/8 dev tun9/);
-  checkConflicts([subnet], parseRoutes('[{"dst":"default","dev":"eth0"}]'), 'nf0');
+  assert.throws(
+    () => checkConflicts({ subnets: [subnet], allowConflicting: [] }, vpn, 'nf0'),
+    /10\.0\.0\.0\/8 dev tun9/,
+  );
+  checkConflicts({ subnets: [subnet], allowConflicting: [] }, parseRoutes('[{"dst":"default","dev":"eth0"}]'), 'nf0');
 });
 
 test('the device’s own address is the network address of the first subnet of a family', () => {

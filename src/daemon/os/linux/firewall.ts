@@ -1,4 +1,4 @@
-import type { RunCommand } from './command.ts';
+import type { RunCommand } from '../command.ts';
 
 interface Chain {
   readonly family: string;

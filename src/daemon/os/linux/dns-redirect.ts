@@ -1,16 +1,8 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
-import { type Clock, formatIp, type IpBytes, type Logger, withTimeout } from '../../base/index.ts';
-import { commandFailed } from '../errors.ts';
-import type { RunCommand } from './command.ts';
-
-export interface RedirectPlan {
-  /** The resolvers that programs of this machine ask. */
-  readonly resolvers: readonly IpBytes[];
-  /** Our DNS server on loopback. */
-  readonly port: number;
-  /** Our own questions to the resolvers leave from these ports, and are let through. */
-  readonly sourcePorts: readonly number[];
-}
+import { type Clock, formatIp, type Logger, withTimeout } from '../../../base/index.ts';
+import { commandFailed } from '../../errors.ts';
+import type { RunCommand } from '../command.ts';
+import type { ResolverBackend, ResolverPlan } from '../contract.ts';
 
 /** Our tables carry the user's number: two users of a machine do not meet. */
 export const tableName = (uid: number): string => `nearfield-${uid}`;
@@ -20,11 +12,13 @@ const startTimeoutMs = 3_000;
  * Sends the machine's DNS questions to us by a table that belongs to a child process: `flags owner` makes the kernel
  * remove it when that child ends, and the child ends when our end of its input does, even after SIGKILL.
  */
-export class DnsRedirect {
+export class DnsRedirect implements ResolverBackend {
+  readonly kind = 'nft-redirect';
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #table: string;
   #child: ChildProcessWithoutNullStreams | undefined;
+  #applied = '';
 
   constructor(clock: Clock, log: Logger, uid: number) {
     this.#clock = clock;
@@ -32,8 +26,13 @@ export class DnsRedirect {
     this.#table = tableName(uid);
   }
 
-  async apply(plan: RedirectPlan): Promise<void> {
-    this.clear();
+  async apply(plan: ResolverPlan): Promise<void> {
+    const wanted = script(this.#table, plan);
+    if (this.#child?.exitCode === null && this.#applied === wanted) {
+      return;
+    }
+    this.#end();
+    this.#applied = wanted;
     const child = spawn('/usr/sbin/nft', ['-i'], { stdio: 'pipe', env: { PATH: '/usr/sbin:/usr/bin', LC_ALL: 'C' } });
     this.#child = child;
     let said = '';
@@ -44,16 +43,20 @@ export class DnsRedirect {
     child.stderr.on('data', listen);
     child.stdin.on('error', () => undefined);
     child.on('error', (error) => this.#log.error('nft could not be started', { error }));
-    child.stdin.write(`${script(this.#table, plan)}\nlist table inet ${this.#table}\n`);
+    child.stdin.write(`${wanted}\nlist table inet ${this.#table}\n`);
     await withTimeout(this.#clock, startTimeoutMs, 'the DNS redirect', (signal) =>
       seen(child, () => said.includes(`redirect to :${plan.port}`), signal),
     ).catch(() => {
-      this.clear();
+      this.#end();
       throw commandFailed('nft -i', said);
     });
   }
 
-  clear(): void {
+  async clear(): Promise<void> {
+    this.#end();
+  }
+
+  #end(): void {
     this.#child?.stdin.end();
     this.#child?.kill('SIGTERM');
     this.#child = undefined;
@@ -74,7 +77,10 @@ function seen(child: ChildProcessWithoutNullStreams, check: () => boolean, signa
 }
 
 /** Priority -105: before the distributions' own destination NAT. */
-export function script(table: string, { resolvers, port, sourcePorts }: RedirectPlan): string {
+export function script(
+  table: string,
+  { resolvers, port, sourcePorts }: Pick<ResolverPlan, 'resolvers' | 'port' | 'sourcePorts'>,
+): string {
   const own = `{ ${sourcePorts.join(', ')} }`;
   const rules = resolvers.flatMap((resolver) => {
     const family = resolver.length === 4 ? 'ip' : 'ip6';

@@ -1,89 +1,12 @@
-import {
-  formatIp,
-  formatSubnet,
-  type IpBytes,
-  maskIp,
-  parseIp,
-  parseSubnet,
-  type Subnet,
-  subnetContains,
-  subnetsOverlap,
-} from '../../base/index.ts';
-import { forbiddenSubnet, subnetConflict } from '../errors.ts';
-import type { RunCommand } from './command.ts';
-
-export interface LinkPlan {
-  readonly device: string;
-  readonly addresses: readonly IpBytes[];
-  readonly subnets: readonly Subnet[];
-  /** Parts of the subnets that keep the route they have. */
-  readonly neverProxy: readonly Subnet[];
-}
-
-export interface ExistingRoute {
-  readonly subnet: Subnet;
-  readonly device: string;
-  readonly gateway: string | undefined;
-}
-
-const never: readonly [string, string][] = [
-  ['0.0.0.0/8', 'it is the unspecified network'],
-  ['127.0.0.0/8', 'it is loopback'],
-  ['169.254.0.0/16', 'it is link-local'],
-  ['224.0.0.0/4', 'it is multicast'],
-  ['240.0.0.0/4', 'it is reserved'],
-  ['::/8', 'it is reserved'],
-  ['fe80::/10', 'it is link-local'],
-  ['ff00::/8', 'it is multicast'],
-];
-/** Wider than this is not a cluster's network but somebody's internet. */
-const minPrefixLength = { 4: 8, 16: 16 } as const;
-
-/** Checks and reads what a connector wants routed. Errors: `daemon.forbidden-subnet`. */
-export function checkSubnets(texts: readonly string[], resolvers: readonly IpBytes[]): Subnet[] {
-  return texts.map((text) => {
-    const subnet = parseSubnet(text);
-    if (!subnet) {
-      throw forbiddenSubnet(text, 'it is not a subnet');
-    }
-    const size = subnet.address.length === 4 ? 4 : 16;
-    if (subnet.prefixLength < minPrefixLength[size]) {
-      throw forbiddenSubnet(text, 'it is too wide');
-    }
-    for (const [forbidden, why] of never) {
-      const other = parseSubnet(forbidden);
-      if (other && subnetsOverlap(subnet, other)) {
-        throw forbiddenSubnet(text, why);
-      }
-    }
-    if (resolvers.some((resolver) => subnetContains(subnet, resolver))) {
-      throw forbiddenSubnet(text, 'the resolver in use lies in it');
-    }
-    return subnet;
-  });
-}
-
-/** The device's own address of a family: the network address of its first subnet, which no pod or service has. */
-export function ownAddress(subnets: readonly Subnet[], size: 4 | 16): IpBytes | undefined {
-  const first = subnets.find((subnet) => subnet.address.length === size);
-  return first && maskIp(first.address, first.prefixLength);
-}
-
-/** Errors: `daemon.subnet-conflict`, with the route that is in the way. The default route is none. */
-export function checkConflicts(subnets: readonly Subnet[], routes: readonly ExistingRoute[], device: string): void {
-  for (const subnet of subnets) {
-    const conflict = routes.find(
-      (route) => route.device !== device && route.subnet.prefixLength > 1 && subnetsOverlap(subnet, route.subnet),
-    );
-    if (conflict) {
-      throw subnetConflict(formatSubnet(subnet), `${formatSubnet(conflict.subnet)} dev ${conflict.device}`);
-    }
-  }
-}
+import { Emitter, formatIp, formatSubnet, parseIp, parseSubnet, type Subnet } from '../../../base/index.ts';
+import type { RunCommand } from '../command.ts';
+import type { ExistingRoute, LinkPlan, NetworkBackend } from '../contract.ts';
 
 /** Addresses and routes of the device. They vanish with it; only exceptions outside of it have to be taken back. */
-export class LinuxNetwork {
+export class LinuxNetwork implements NetworkBackend {
   readonly #run: RunCommand;
+  readonly #changed = new Emitter<void>();
+  readonly onNetworkChanged = this.#changed.event;
   #applied: LinkPlan | undefined;
 
   constructor(run: RunCommand) {
@@ -134,6 +57,8 @@ export class LinuxNetwork {
       await this.#run('ip', ['route', 'replace', formatSubnet(subnet), ...via, 'dev', present.dev, 'proto', routeMark]);
     }
   }
+
+  dispose(): void {}
 
   async clear(): Promise<void> {
     this.#applied = undefined;

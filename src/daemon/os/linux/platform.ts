@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs';
+import { type Clock, type IpBytes, type Logger, parseIp } from '../../../base/index.ts';
+import { openLinuxTun, type TunAddon } from '../../tun/linux.ts';
+import type { RunCommand } from '../command.ts';
+import type { Platform } from '../contract.ts';
+import { DnsRedirect, removeStaleTables } from './dns-redirect.ts';
+import { closeFirewall, openFirewall } from './firewall.ts';
+import { LinuxNetwork, removeMarkedRoutes } from './network.ts';
+
+export interface LinuxDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly run: RunCommand;
+  /** Read when the device is opened: cleaning up needs none. */
+  readonly addon: () => TunAddon;
+}
+
+/** Interface names have 15 characters at most. */
+const deviceName = (uid: number): string => (uid === 0 ? 'nf0' : `nf${uid}`.slice(0, 15));
+
+export function createLinuxPlatform({ clock, log, run, addon }: LinuxDeps): Platform {
+  return {
+    deviceName,
+    openDevice: (name) => openLinuxTun(addon(), name),
+    createNetwork: () => new LinuxNetwork(run),
+    createResolver: async (uid) => new DnsRedirect(clock, log.child('nft'), uid),
+    firewall: {
+      open: (device) => openFirewall(run, device),
+      close: (device) => closeFirewall(run, device),
+    },
+    resolvers: async () => resolversOf(readResolvConf()),
+    async cleanUp(uid) {
+      await removeStaleTables(run, uid);
+      await removeMarkedRoutes(run);
+      await closeFirewall(run, deviceName(uid));
+    },
+  };
+}
+
+function readResolvConf(): string {
+  try {
+    return readFileSync('/etc/resolv.conf', 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+/** The addresses of a resolv.conf, in its order. */
+export function resolversOf(text: string): IpBytes[] {
+  return [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)]
+    .map((match) => parseIp(match[1] ?? ''))
+    .filter((each) => each !== undefined);
+}
