@@ -34,6 +34,7 @@ const negativeTtlMs = 2_000;
 const maxPositiveTtlMs = 30_000;
 const maxInFlight = 1_000;
 const maxTcpClients = 100;
+const maxListenTries = 20;
 const tcpIdleMs = 10_000;
 const plainUdpBytes = 512;
 const maxUdpBytes = 1_232;
@@ -80,16 +81,19 @@ export class DnsServer implements Disposable {
 
   /** Listens on one loopback port, UDP and TCP; resolves with it. */
   async listen(): Promise<number> {
-    const port = await new Promise<number>((resolve, reject) => {
-      this.#udp.once('error', reject);
-      // Loopback only: bound to every address, answers would leave with the wrong source.
-      this.#udp.bind(0, '127.0.0.1', () => resolve(this.#udp.address().port));
-    });
-    await new Promise<void>((resolve, reject) => {
-      this.#tcp.once('error', reject);
-      this.#tcp.listen(port, '127.0.0.1', () => resolve());
-    });
-    return (this.#tcp.address() as AddressInfo).port;
+    for (let tries = 1; ; tries++) {
+      // TCP first: its ports are the scarce ones.
+      const port = await listenTcp(this.#tcp);
+      try {
+        await bindUdp(this.#udp, port);
+        return port;
+      } catch (error) {
+        if (tries === maxListenTries) {
+          throw error;
+        }
+        await new Promise((resolve) => this.#tcp.close(resolve));
+      }
+    }
   }
 
   /** The windows that are connected, the first one first: a name is asked where a window claims it. */
@@ -215,6 +219,27 @@ export class DnsServer implements Disposable {
       }
     });
   }
+}
+
+/** Loopback only: bound to every address, answers would leave with the wrong source. */
+function listenTcp(server: Server): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      server.off('error', reject);
+      resolve((server.address() as AddressInfo).port);
+    });
+  });
+}
+
+function bindUdp(socket: UdpSocket, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.once('error', reject);
+    socket.bind(port, '127.0.0.1', () => {
+      socket.off('error', reject);
+      resolve();
+    });
+  });
 }
 
 /** Records of the wire form; what cannot be read ends the list. */

@@ -121,6 +121,11 @@ export class MachineNetwork {
     }
   }
 
+  /** Sends what came of the frames just received. */
+  flush(): void {
+    this.#up?.pipeline.flush();
+  }
+
   async remove(window: NetworkWindow): Promise<void> {
     if (this.#wanted.has(window)) {
       await this.#restore(window, undefined);
@@ -143,7 +148,7 @@ export class MachineNetwork {
     const [first] = all;
     return {
       subnets: [...new Set(all.flatMap(({ desired }) => desired.subnets))],
-      flows: up?.pipeline.flows ?? { tcp: 0, udp: 0 },
+      flows: up?.pipeline.flows ?? { tcp: 0, udp: 0, halfOpen: 0 },
       drops: up?.pipeline.drops ?? {},
       ...(up ? { device: up.device.name, resolver: up.resolver.kind } : {}),
       ...(up && first

@@ -99,7 +99,7 @@ export const daemonStatusSchema = v.object({
       timeoutMs: v.number(),
     }),
   ),
-  flows: v.object({ tcp: count, udp: count }),
+  flows: v.object({ tcp: count, udp: count, halfOpen: count }),
   /** Packets dropped, by reason. */
   drops: v.record(v.string(), count),
   rssBytes: count,
