@@ -21,11 +21,11 @@ export interface PipelineDeps {
 }
 
 /** A closed flow stays until late segments have passed. */
-const lingerMs = 3_000;
+const lingerMs = 1_500;
 /** Without a stream and without a packet: longer than the kernel waits between two attempts to deliver. */
 const orphanMs = 130_000;
 const sweepMs = 1_000;
-const batchPackets = 64;
+const batchPackets = 32;
 
 /**
  * Every packet's way: parse, own reply or new flow, the gate that holds a SYN until the connector has dialled, and the

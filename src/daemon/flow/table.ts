@@ -42,6 +42,7 @@ export class FlowTable {
   readonly #back: (Flow | undefined)[] = new Array<Flow | undefined>(bucketCount);
   readonly #byId = new Map<number, Flow>();
   #nextId = 1;
+  #lastDestination: Uint8Array = new Uint8Array(0);
 
   get size(): number {
     return this.#byId.size;
@@ -82,14 +83,16 @@ export class FlowTable {
     if (this.#byId.size >= maxFlows) {
       return undefined;
     }
-    const { source, destination, sourcePort, destinationPort } = view;
+    const { sourcePort, destinationPort } = view;
+    const isOwn = view.addressBytes === own.length && equalAt(view.buffer, view.sourceOffset, own);
+    const source = isOwn ? own : view.source;
+    const destination = this.#destinationOf(view);
     const peerPort = this.#freePeerPort(destination, sourcePort);
     if (peerPort === undefined) {
       return undefined;
     }
     // Outward the source becomes the destination and the destination ours: in sum, the source becomes ours.
     const sums = { source: sumWords(source, 0, source.length), own: sumWords(own, 0, own.length) };
-    const isOwn = equalAt(source, 0, own);
     const outwardAddressDelta = isOwn ? 0 : fold(delta(sums.source, sums.own));
     const backAddressDelta = isOwn ? 0 : fold(delta(sums.own, sums.source));
     const flow: Flow = {
@@ -126,6 +129,17 @@ export class FlowTable {
       this.#outward.remove(flow);
       this.#unlinkBack(flow);
     }
+  }
+
+  /** Many connections in a row go to one place: they share its address. */
+  #destinationOf(view: PacketView): Uint8Array {
+    if (
+      this.#lastDestination.length !== view.addressBytes ||
+      !equalAt(view.buffer, view.destinationOffset, this.#lastDestination)
+    ) {
+      this.#lastDestination = view.destination;
+    }
+    return this.#lastDestination;
   }
 
   /** The source port itself, or one of the next that no flow to that destination has. */

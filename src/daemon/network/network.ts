@@ -25,6 +25,7 @@ export interface NetworkWindow {
 
 /** Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. */
 const upstreamPorts = [30_053, 30_054, 30_055, 30_056, 30_057, 30_058, 30_059, 30_060];
+const trimAfterMs = 2_000;
 const searchDevice = 'tel2-search';
 
 /** What is up on the machine while at least one window wants it. */
@@ -89,7 +90,10 @@ export class MachineNetwork {
     checkWindows(wanted, others);
     this.#wanted.set(window, wanted);
     try {
-      this.#up ??= await this.#bringUp(resolvers);
+      if (!this.#up) {
+        this.#up = await this.#bringUp(resolvers);
+        this.#deps.clock.after(trimAfterMs, () => this.#deps.platform.trim());
+      }
       const up = this.#up;
       checkConflicts(wanted, await up.backend.routes(), up.device.name);
       carrier.subnets = subnets;

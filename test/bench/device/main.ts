@@ -105,7 +105,7 @@ async function firstLine(child: ChildProcess): Promise<string> {
   return waitFor('the first line', 10_000, async () => (text.includes('\n') ? text.split('\n')[0] : undefined));
 }
 
-/** Needs root and `npm run build`. Answers markdown. */
+/** Needs root and the packaged daemon (`npm run package`). Answers markdown. */
 export async function measureDevice(rounds: number): Promise<string> {
   const runtime = await mkdtemp(join(tmpdir(), 'nearfield-bench-'));
   const children: ChildProcess[] = [];
@@ -121,7 +121,7 @@ export async function measureDevice(rounds: number): Promise<string> {
     children.push(bare);
     const barePort = Number(await firstLine(bare));
     const daemonArguments = ['run', '--uid', '0', '--runtime-dir', runtime];
-    const daemon = start(process.execPath, join(repositoryRoot, 'dist/daemon.cjs'), ...daemonArguments);
+    const daemon = start(join(repositoryRoot, 'dist/nearfield-daemon'), ...daemonArguments);
     children.push(daemon);
     await firstLine(daemon);
     const through = async (to: string) => {
