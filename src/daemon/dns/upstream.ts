@@ -1,112 +1,241 @@
-import { createSocket, type Socket } from 'node:dgram';
-import { connect } from 'node:net';
-import { type Clock, type Disposable, withTimeout } from '../../base/index.ts';
+import type { Clock, Disposable, Logger } from '../../base/index.ts';
+import { timedOut } from '../../base/index.ts';
+import { upstreamFailed } from '../errors.ts';
+import { rcodeOf } from './codec.ts';
+import { rcode } from './peek.ts';
+import { TcpLink } from './upstream-tcp.ts';
+import { UdpLink } from './upstream-udp.ts';
 
 export interface Upstream extends Disposable {
-  /** The upstream's answer, byte for byte. Rejects when there is none in time. */
+  /** The upstream's answer, byte for byte, with the message's id. Rejects when there is none in time. */
   forward(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer>;
 }
 
 export interface UpstreamOptions {
-  readonly address: string;
+  /** Resolvers, best first. */
+  readonly addresses: readonly string[];
+  /** 53, unless it is a test's. */
+  readonly port?: number;
   readonly clock: Clock;
-  /** Source ports that the redirect lets pass: our own questions must not come back to us. */
+  readonly log: Logger;
+  /**
+   * Source ports that the redirect lets pass: our own questions must not come back to us. Ports that somebody else
+   * holds are passed over – a second user's daemon has the same list. Empty: any port.
+   */
   readonly sourcePorts: readonly number[];
 }
 
-const timeoutMs = 4_000;
-const maxWaiting = 2_000;
+/** What became of one attempt. */
+export interface Attempt {
+  answered(answer: Buffer): void;
+  failed(error: unknown): void;
+}
 
-/** Hands questions to the resolver that the machine had before. */
+/** A way to one resolver. `ask` answers a function that gives the attempt up. */
+export interface Link extends Disposable {
+  ask(message: Buffer, attempt: Attempt): () => void;
+}
+
+/** All attempts together: what a program's own resolver waits at least. */
+const timeoutMs = 4_000;
+/** Then the next resolver is asked as well, or the same one again: datagrams get lost. */
+const attemptMs = 1_000;
+const maxAttempts = 4;
+const maxWaiting = 2_000;
+/** How long the resolver that answered instead of a better one is asked first. */
+const preferredMs = 30_000;
+
+interface Server extends Disposable {
+  readonly udp: Link;
+  readonly tcp: Link;
+}
+
+/** Hands questions to the resolvers that the machine had before. */
 export class UpstreamResolver implements Upstream {
   readonly #options: UpstreamOptions;
-  readonly #socket: Socket;
-  readonly #waiting = new Map<number, (answer: Buffer) => void>();
-  readonly #bound: Promise<void>;
-  #nextId = Math.floor(Math.random() * 65_536);
-  #nextPort = 0;
+  readonly #exchanges = new Set<Exchange>();
+  #addresses: readonly string[] = [];
+  #servers: readonly Server[] = [];
+  #preferred: { readonly server: Server; readonly untilMs: number } | undefined;
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
-    this.#socket = createSocket(options.address.includes(':') ? 'udp6' : 'udp4');
-    this.#socket.on('error', () => undefined);
-    this.#socket.on('message', (message) => {
-      const id = message.length > 2 ? message.readUInt16BE(0) : -1;
-      this.#waiting.get(id)?.(message);
-    });
-    this.#bound = new Promise((resolve) => this.#socket.bind(options.sourcePorts[0] ?? 0, () => resolve()));
+    this.setAddresses(options.addresses);
   }
 
-  async forward(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer> {
-    await this.#bound;
-    const ask = transport === 'udp' ? this.#overUdp : this.#overTcp;
-    return withTimeout(this.#options.clock, timeoutMs, 'the upstream resolver', (signal) =>
-      ask.call(this, message, signal),
-    );
+  /** The machine's resolvers changed. Questions on their way to the old ones fail. */
+  setAddresses(addresses: readonly string[]): void {
+    if (this.#servers.length > 0 && addresses.join() === this.#addresses.join()) {
+      return;
+    }
+    this.#addresses = addresses;
+    this.#preferred = undefined;
+    for (const server of this.#servers) {
+      void server.dispose();
+    }
+    const { clock, log, port = 53, sourcePorts } = this.#options;
+    this.#servers = addresses.map((address, index) => {
+      // Each resolver has ports of its own, so that no two sockets share one.
+      const own = sourcePorts.filter((_, each) => each % addresses.length === index);
+      const udp = new UdpLink({ address, port, sourcePorts: own, log });
+      const tcp = new TcpLink({ address, port, sourcePorts: own, clock });
+      return {
+        udp,
+        tcp,
+        dispose() {
+          udp.dispose();
+          tcp.dispose();
+        },
+      };
+    });
+  }
+
+  /** Errors: `base.timeout`, `daemon.upstream-failed`. */
+  forward(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer> {
+    if (this.#exchanges.size >= maxWaiting) {
+      return Promise.reject(upstreamFailed('too many questions are waiting'));
+    }
+    const { clock } = this.#options;
+    const preferred = this.#preferred && this.#preferred.untilMs > clock.nowMs() ? this.#preferred.server : undefined;
+    const servers = preferred
+      ? [preferred, ...this.#servers.filter((server) => server !== preferred)]
+      : [...this.#servers];
+    return new Promise((resolve, reject) => {
+      const exchange = new Exchange(
+        clock,
+        servers.map((server) => server[transport]),
+        message,
+        {
+          answered: (answer, index) => {
+            this.#exchanges.delete(exchange);
+            const server = servers[index];
+            if (index > 0 && server) {
+              this.#preferred = { server, untilMs: clock.nowMs() + preferredMs };
+            }
+            resolve(answer);
+          },
+          failed: (error) => {
+            this.#exchanges.delete(exchange);
+            reject(error);
+          },
+        },
+      );
+      this.#exchanges.add(exchange);
+      exchange.start();
+    });
   }
 
   dispose(): void {
-    this.#socket.close();
-  }
-
-  /** Ids are ours on the way, so that two programs with the same one do not meet. */
-  #overUdp(message: Buffer, signal: AbortSignal): Promise<Buffer> {
-    return new Promise((resolve, reject) => {
-      const id = this.#freeId();
-      if (id === undefined) {
-        reject(new RangeError('too many questions are waiting'));
-        return;
-      }
-      const original = message.readUInt16BE(0);
-      const end = (): void => void this.#waiting.delete(id);
-      signal.addEventListener('abort', end, { once: true });
-      this.#waiting.set(id, (answer) => {
-        end();
-        const copy = Buffer.from(answer);
-        copy.writeUInt16BE(original, 0);
-        resolve(copy);
-      });
-      const copy = Buffer.from(message);
-      copy.writeUInt16BE(id, 0);
-      this.#socket.send(copy, 53, this.#options.address, (error) => {
-        if (error) {
-          end();
-          reject(error);
-        }
-      });
-    });
-  }
-
-  #freeId(): number | undefined {
-    if (this.#waiting.size >= maxWaiting) {
-      return undefined;
+    for (const server of this.#servers) {
+      void server.dispose();
     }
-    do {
-      this.#nextId = (this.#nextId + 1) & 0xffff;
-    } while (this.#waiting.has(this.#nextId));
-    return this.#nextId;
+    for (const exchange of [...this.#exchanges]) {
+      exchange.end(upstreamFailed('the network is being taken down'));
+    }
+  }
+}
+
+interface Outcome {
+  readonly answered: (answer: Buffer, index: number) => void;
+  readonly failed: (error: unknown) => void;
+}
+
+/** One question: asked here and there until one answer counts. */
+class Exchange {
+  readonly #clock: Clock;
+  readonly #links: readonly Link[];
+  readonly #message: Buffer;
+  readonly #outcome: Outcome;
+  readonly #giveUp: (() => void)[] = [];
+  readonly #startedMs: number;
+  #timer: Disposable | undefined;
+  #attempts = 0;
+  #failures = 0;
+  #isOver = false;
+  /** An answer that says no more than that this resolver cannot: kept in case that the others can neither. */
+  #poor: { readonly answer: Buffer; readonly index: number } | undefined;
+
+  constructor(clock: Clock, links: readonly Link[], message: Buffer, outcome: Outcome) {
+    this.#clock = clock;
+    this.#links = links;
+    this.#message = message;
+    this.#outcome = outcome;
+    this.#startedMs = clock.nowMs();
   }
 
-  #overTcp(message: Buffer, signal: AbortSignal): Promise<Buffer> {
-    const { sourcePorts, address } = this.#options;
-    // The first port is the UDP socket's; the others are taken in turn, so that one in TIME_WAIT is no obstacle.
-    const localPort = sourcePorts[1 + (this.#nextPort++ % Math.max(1, sourcePorts.length - 1))];
-    return new Promise((resolve, reject) => {
-      const socket = connect({ host: address, port: 53, ...(localPort ? { localPort } : {}) });
-      let received: Buffer = Buffer.alloc(0);
-      signal.addEventListener('abort', () => socket.destroy(), { once: true });
-      socket.on('error', reject);
-      socket.on('close', () => reject(new RangeError('the upstream closed')));
-      socket.on('data', (chunk) => {
-        received = Buffer.concat([received, chunk]);
-        if (received.length >= 2 && received.length >= 2 + received.readUInt16BE(0)) {
-          resolve(received.subarray(2, 2 + received.readUInt16BE(0)));
-          socket.destroy();
-        }
-      });
-      const prefix = Buffer.alloc(2);
-      prefix.writeUInt16BE(message.length);
-      socket.write(Buffer.concat([prefix, message]));
-    });
+  start(): void {
+    this.#next();
+  }
+
+  end(error: unknown): void {
+    if (this.#isOver) {
+      return;
+    }
+    this.#finish();
+    if (this.#poor) {
+      this.#outcome.answered(this.#poor.answer, this.#poor.index);
+    } else {
+      this.#outcome.failed(error);
+    }
+  }
+
+  #next(): void {
+    void this.#timer?.dispose();
+    const index = this.#attempts++ % Math.max(1, this.#links.length);
+    const link = this.#links[index];
+    if (!link) {
+      this.end(upstreamFailed('the machine has no resolver'));
+      return;
+    }
+    this.#timer = this.#clock.after(this.#waitMs(), () =>
+      this.#attempts < maxAttempts && this.#clock.nowMs() - this.#startedMs < timeoutMs
+        ? this.#next()
+        : this.end(timedOut('the resolver upstream', timeoutMs)),
+    );
+    this.#giveUp.push(
+      link.ask(this.#message, {
+        answered: (answer) => this.#answered(answer, index),
+        failed: (error) => this.#failed(error),
+      }),
+    );
+  }
+
+  /** The last attempt has what is left. */
+  #waitMs(): number {
+    return this.#attempts < maxAttempts ? attemptMs : timeoutMs - (this.#clock.nowMs() - this.#startedMs);
+  }
+
+  #answered(answer: Buffer, index: number): void {
+    if (this.#isOver) {
+      return;
+    }
+    if (rcodeOf(answer) === rcode.servfail || rcodeOf(answer) === rcode.refused) {
+      this.#poor ??= { answer, index };
+      this.#failed(undefined);
+      return;
+    }
+    this.#finish();
+    this.#outcome.answered(answer, index);
+  }
+
+  /** The next resolver is asked at once; when all have failed there is nothing to wait for. */
+  #failed(error: unknown): void {
+    if (this.#isOver) {
+      return;
+    }
+    this.#failures++;
+    if (this.#failures >= Math.max(this.#links.length, this.#attempts)) {
+      this.end(error ?? upstreamFailed('no resolver answers'));
+    } else if (this.#attempts < this.#links.length) {
+      this.#next();
+    }
+  }
+
+  #finish(): void {
+    this.#isOver = true;
+    void this.#timer?.dispose();
+    for (const giveUp of this.#giveUp) {
+      giveUp();
+    }
   }
 }

@@ -24,7 +24,7 @@ export interface NetworkWindow {
 }
 
 /** Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. */
-const upstreamPorts = [30_053, 30_054, 30_055, 30_056, 30_057, 30_058, 30_059, 30_060];
+const upstreamPorts = Array.from({ length: 24 }, (_, index) => 30_053 + index);
 const searchDevice = 'tel2-search';
 
 /** What is up on the machine while at least one window wants it. */
@@ -83,7 +83,7 @@ export class MachineNetwork {
       address4,
       address6,
       carrier,
-      client: { dns: desired.dns, lookup: window.lookup },
+      client: { dns: desired.dns, subnets, lookup: window.lookup },
     };
     const others = [...this.#wanted].filter(([other]) => other !== window).map(([, each]) => each);
     checkWindows(wanted, others);
@@ -153,6 +153,7 @@ export class MachineNetwork {
               excludeSuffixes: first.desired.dns.excludeSuffixes,
               includeSuffixes: first.desired.dns.includeSuffixes,
               timeoutMs: first.desired.dns.timeoutMs,
+              stats: up.dns.stats,
             },
           }
         : {}),
@@ -209,10 +210,11 @@ export class MachineNetwork {
       scope.defer(() => backend.clear());
       const pipeline = scope.own(new Pipeline({ device, clock }));
       pipeline.start();
-      const address = formatIp(resolvers[0] ?? Uint8Array.of(127, 0, 0, 1));
-      const upstream = scope.own(new UpstreamResolver({ address, clock, sourcePorts: upstreamPorts }));
-      const dns = scope.own(new DnsServer({ clock, log: log.child('dns'), upstream }));
-      const dnsPort = await dns.listen();
+      const addresses = resolvers.map(formatIp);
+      const dnsLog = log.child('dns');
+      const upstream = scope.own(new UpstreamResolver({ addresses, clock, log: dnsLog, sourcePorts: upstreamPorts }));
+      const dns = scope.own(new DnsServer({ clock, log: dnsLog, upstream }));
+      const dnsPort = await dns.listen({ ipv6: resolvers.some(({ length }) => length === 16) });
       const resolver = await platform.createResolver(uid);
       scope.defer(() => resolver.clear());
       await platform.firewall.open(device.name);
