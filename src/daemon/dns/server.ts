@@ -95,7 +95,7 @@ export class DnsServer implements Disposable {
     // Every address here is a literal: what Node would do to look it up costs a turn of the event loop per answer.
     const lookup = (host: string, _: unknown, done: (error: null, address: string, family: number) => void): void =>
       done(null, host, family);
-    const socket = createSocket({ type, ipv6Only: true, lookup });
+    const socket = createSocket({ type, ipv6Only: type === 'udp6', lookup });
     scope.defer(() => closed(socket));
     await new Promise<void>((resolve, reject) => {
       socket.once('error', reject);

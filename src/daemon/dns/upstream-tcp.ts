@@ -3,9 +3,9 @@ import { connect, type Socket } from 'node:net';
 import type { Clock, Disposable } from '../../base/index.ts';
 import { upstreamFailed } from '../errors.ts';
 import { idOf } from './codec.ts';
+import type { Attempt, Link } from './exchange.ts';
 import { isAnswerTo } from './peek.ts';
 import { frame, MessageReader } from './stream.ts';
-import type { Attempt, Link } from './upstream.ts';
 import { freeId } from './upstream-udp.ts';
 
 export interface TcpLinkOptions {
@@ -32,6 +32,7 @@ export class TcpLink implements Link {
   readonly #options: TcpLinkOptions;
   #connection: Connection | undefined;
   #nextPort = 0;
+  #isDisposed = false;
 
   constructor(options: TcpLinkOptions) {
     this.#options = options;
@@ -45,11 +46,16 @@ export class TcpLink implements Link {
   }
 
   dispose(): void {
+    this.#isDisposed = true;
     this.#connection?.end(upstreamFailed('the resolver is no longer asked'));
     this.#connection = undefined;
   }
 
   #ask(waiting: Waiting): void {
+    if (this.#isDisposed) {
+      waiting.attempt.failed(upstreamFailed('the resolver is no longer asked'));
+      return;
+    }
     this.#connection ??= this.#connect(this.#options.sourcePorts.length);
     this.#connection.ask(waiting);
   }

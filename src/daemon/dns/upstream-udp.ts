@@ -3,8 +3,8 @@ import { createSocket, type Socket } from 'node:dgram';
 import { type Logger, toError } from '../../base/index.ts';
 import { upstreamFailed } from '../errors.ts';
 import { idOf } from './codec.ts';
+import type { Attempt, Link } from './exchange.ts';
 import { isAnswerTo } from './peek.ts';
-import type { Attempt, Link } from './upstream.ts';
 
 export interface UdpLinkOptions {
   readonly address: string;
@@ -40,7 +40,7 @@ export class UdpLink implements Link {
   }
 
   ask(message: Buffer, attempt: Attempt): () => void {
-    if (this.#open.length > 0) {
+    if (this.#open.length > 0 || this.#isDisposed) {
       return this.#send(message, attempt);
     }
     let giveUp: (() => void) | undefined;
@@ -116,7 +116,7 @@ export class UdpLink implements Link {
     const type = address.includes(':') ? 'udp6' : 'udp4';
     const lookup = (host: string, _: unknown, done: (error: null, address: string, family: number) => void): void =>
       done(null, host, type === 'udp4' ? 4 : 6);
-    const socket = createSocket({ type, ipv6Only: true, lookup });
+    const socket = createSocket({ type, ipv6Only: type === 'udp6', lookup });
     const open: Open = { socket, waiting: new Map() };
     return new Promise((resolve, reject) => {
       const fail = (error: unknown): void => {

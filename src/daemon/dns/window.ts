@@ -132,10 +132,12 @@ export class ClusterWindow {
     if (joiners.length >= maxJoiners) {
       return this.#answer(rcode.servfail, []);
     }
-    if (from !== undefined) {
-      void this.#checkRecursion();
-    }
-    return new Promise((resolve) => joiners.push({ from, resolve }));
+    return new Promise((resolve) => {
+      joiners.push({ from, resolve });
+      if (from !== undefined) {
+        void this.#checkRecursion();
+      }
+    });
   }
 
   /** Only who joins can be the question coming back, so only then is it worth finding out. */
