@@ -76,17 +76,17 @@ export class Finder {
   #fromCluster(name: string, { window, qtype, from }: Wish): Promise<Resolution> {
     const ask = async (): Promise<Resolution> => {
       if (reverseAddress(name.slice(0, -1))) {
-        const found = await window.lookup(name, recordType.PTR, from);
+        const found = await window.lookup(name, recordType.PTR, { from });
         return qtype === recordType.PTR ? found : { ...found, records: [] };
       }
       const first = lookedUpTypes.has(qtype) ? qtype : recordType.A;
-      const found = await window.lookup(name, first, from);
+      const found = await window.lookup(name, first, { from });
       for (const other of [recordType.A, recordType.AAAA]) {
         if (found.rcode !== rcode.nxdomain || found.isOwnQuestion || found.records.length > 0) {
           break;
         }
-        const sibling = other === first ? found : await window.lookup(name, other, undefined);
-        if (sibling.rcode !== rcode.nxdomain) {
+        const sibling = other === first ? found : await window.lookup(name, other, { from, isProbe: true });
+        if (sibling.rcode !== rcode.nxdomain || sibling.isOwnQuestion) {
           return { ...sibling, records: [] };
         }
       }

@@ -42,9 +42,22 @@ const maxFlights = 1_000;
 const maxJoiners = 1_000;
 const recursionCheckPeriodMs = 30_000;
 
+/** Who asks a window. */
+export interface Asker {
+  /** The address that the question came from. */
+  readonly from: string;
+  /** We ask to answer that question, which was for another type. */
+  readonly isProbe?: boolean;
+}
+
 interface Joiner {
-  readonly from: string | undefined;
+  readonly asker: Asker;
   readonly resolve: (resolution: Resolution) => void;
+}
+
+interface Flight {
+  readonly startedBy: string;
+  joiners: Joiner[];
 }
 
 /** A window's cluster as a resolver: cached, one question at a time for each name, and no loop. */
@@ -55,7 +68,7 @@ export class ClusterWindow {
   readonly #clock: Clock;
   readonly #timedOut: () => void;
   readonly #cache = new AnswerCache<Resolution>(limits);
-  readonly #flights = new Map<string, Joiner[]>();
+  readonly #flights = new Map<string, Flight>();
   #nextCheckMs = 0;
   #isChecking = false;
   /** Where the cluster's own questions come to us from, when they do. */
@@ -79,30 +92,29 @@ export class ClusterWindow {
   }
 
   /**
-   * What the cluster says; never rejects. `from` is who asks, undefined when we do so ourselves to answer another
-   * question. A cluster on this very machine may hand the question back to this machine's resolver, us: that one must
-   * not wait for itself.
+   * What the cluster says; never rejects. A cluster on this very machine may hand the question back to this machine's
+   * resolver, us: that one must not wait for itself.
    */
-  async lookup(name: string, qtype: number, from: string | undefined): Promise<Resolution> {
+  async lookup(name: string, qtype: number, asker: Asker): Promise<Resolution> {
     const key = `${name}${qtype}`;
     const now = this.#clock.nowMs();
     const cached = this.#cache.get(key, now);
     if (cached) {
       return cached;
     }
-    const joiners = this.#flights.get(key);
-    if (joiners) {
-      return this.#join(joiners, from);
+    const flying = this.#flights.get(key);
+    if (flying) {
+      return this.#join(flying, asker);
     }
     if (this.#flights.size >= maxFlights) {
       return this.#answer(rcode.servfail, []);
     }
-    const waiting: Joiner[] = [];
-    this.#flights.set(key, waiting);
+    const flight: Flight = { startedBy: asker.from, joiners: [] };
+    this.#flights.set(key, flight);
     const found = await this.#ask(name, qtype);
     this.#flights.delete(key);
     this.#cache.set(key, found, this.#clock.nowMs());
-    for (const { resolve } of waiting) {
+    for (const { resolve } of flight.joiners) {
       resolve(found);
     }
     return found;
@@ -114,30 +126,34 @@ export class ClusterWindow {
       return;
     }
     this.#clusterAskers.add(from);
-    for (const joiners of this.#flights.values()) {
-      for (const joiner of joiners.splice(0)) {
-        if (joiner.from === from) {
-          joiner.resolve(this.#ownQuestion());
-        } else {
-          joiners.push(joiner);
-        }
+    for (const flight of this.#flights.values()) {
+      const own = flight.joiners.filter(({ asker }) => this.#isOwnQuestion(flight, asker));
+      flight.joiners = flight.joiners.filter((joiner) => !own.includes(joiner));
+      for (const { resolve } of own) {
+        resolve(this.#ownAnswer());
       }
     }
   }
 
-  #join(joiners: Joiner[], from: string | undefined): Promise<Resolution> | Resolution {
-    if (from !== undefined && this.#clusterAskers.has(from)) {
-      return this.#ownQuestion();
+  #join(flight: Flight, asker: Asker): Promise<Resolution> | Resolution {
+    if (this.#isOwnQuestion(flight, asker)) {
+      return this.#ownAnswer();
     }
-    if (joiners.length >= maxJoiners) {
+    if (flight.joiners.length >= maxJoiners) {
       return this.#answer(rcode.servfail, []);
     }
     return new Promise((resolve) => {
-      joiners.push({ from, resolve });
-      if (from !== undefined) {
-        void this.#checkRecursion();
-      }
+      flight.joiners.push({ asker, resolve });
+      void this.#checkRecursion();
     });
+  }
+
+  /**
+   * By the address alone where it is the same type. A probe for another one may be a program's, where programs and the
+   * cluster ask from one address: that both began there says so.
+   */
+  #isOwnQuestion({ startedBy }: Flight, { from, isProbe }: Asker): boolean {
+    return this.#clusterAskers.has(from) && !(isProbe && startedBy === from);
   }
 
   /** Only who joins can be the question coming back, so only then is it worth finding out. */
@@ -174,7 +190,7 @@ export class ClusterWindow {
     return toResolution(code, records, this.#clock.nowMs());
   }
 
-  #ownQuestion(): Resolution {
+  #ownAnswer(): Resolution {
     return { ...this.#answer(rcode.nxdomain, []), untilMs: 0, isOwnQuestion: true };
   }
 }

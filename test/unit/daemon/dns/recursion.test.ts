@@ -30,6 +30,32 @@ test('what the cluster does not know may still be the office’s, although the c
   assert.equal(textOf(await ask(kit, 'printer')), 'NOERROR | printer A 172.16.0.5 60');
 });
 
+test('a cluster that asks for both families whatever it is asked does not wait for itself either', async () => {
+  for (const type of ['A', 'AAAA', 'HTTPS']) {
+    const kit = createKit();
+    kit.upstream.known.set('printer', '172.16.0.5');
+    kit.cluster.gate = async (name) => {
+      await Promise.all(['A', 'AAAA'].map((each) => ask(kit, name.slice(0, -1), each, { from: node })));
+    };
+    assert.equal(textOf(await ask(kit, 'nowhere.service-a-ns.svc.cluster.local', type)), 'NXDOMAIN');
+    assert.match(textOf(await ask(kit, 'printer', type)), /^NOERROR/);
+    assert.equal(kit.clock.timers, 0);
+  }
+});
+
+test('where programs and cluster ask from one address, both families are still answered together', async () => {
+  const kit = createKit();
+  onThisMachine(kit);
+  await ask(kit, 'nowhere.svc', 'A', { from: node });
+  const gate = Promise.withResolvers<void>();
+  kit.cluster.gate = (_, qtype) => (qtype === 1 ? gate.promise : Promise.resolve());
+  kit.cluster.add('web.svc.', { type: 'A', name: 'web.svc', ttl: 4, data: '10.96.0.1' });
+  const both = ['A', 'AAAA'].map((type) => ask(kit, 'web.svc', type, { from: node }));
+  await settled();
+  gate.resolve();
+  assert.deepEqual((await Promise.all(both)).map(textOf), ['NOERROR | web.svc A 10.96.0.1 4', 'NOERROR']);
+});
+
 test('once the cluster is known to ask back it is recognised by its address; others join as ever', async () => {
   const kit = createKit();
   onThisMachine(kit);
