@@ -1,5 +1,5 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
-import { createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { type Clock, type Disposable, type Event, type Logger, Scope } from '../../base/index.ts';
 import { type DnsStats, Resolver } from './resolve.ts';
 import { serveStream } from './stream.ts';
@@ -21,7 +21,7 @@ export interface ListenOptions {
 }
 
 /** Both stacks and both protocols must have the same port: another program may hold one of them. */
-const portAttempts = 10;
+const portAttempts = 20;
 const maxTcpClients = 100;
 const maxTcpInFlight = 64;
 const tcpIdleMs = 10_000;
@@ -56,9 +56,9 @@ export class DnsServer implements Disposable {
     for (let attempt = 1; ; attempt++) {
       const scope = new Scope();
       try {
-        // Loopback only: bound to every address, answers would leave with the wrong source.
-        const port = await this.#bindUdp(scope, 'udp4', '127.0.0.1', 0);
-        await this.#bindTcp(scope, '127.0.0.1', port);
+        // Loopback only: bound to every address, answers would leave with the wrong source. TCP's ports are the scarce ones.
+        const port = await this.#bindTcp(scope, '127.0.0.1', 0);
+        await this.#bindUdp(scope, 'udp4', '127.0.0.1', port);
         if (ipv6) {
           await this.#bindUdp(scope, 'udp6', '::1', port);
           await this.#bindTcp(scope, '::1', port);
@@ -90,7 +90,7 @@ export class DnsServer implements Disposable {
     }
   }
 
-  async #bindUdp(scope: Scope, type: 'udp4' | 'udp6', address: string, port: number): Promise<number> {
+  async #bindUdp(scope: Scope, type: 'udp4' | 'udp6', address: string, port: number): Promise<void> {
     const family = type === 'udp4' ? 4 : 6;
     // Every address here is a literal: what Node would do to look it up costs a turn of the event loop per answer.
     const lookup = (host: string, _: unknown, done: (error: null, address: string, family: number) => void): void =>
@@ -118,10 +118,9 @@ export class DnsServer implements Disposable {
         sendTo(socket, reply, from.port, from.address);
       }
     });
-    return socket.address().port;
   }
 
-  async #bindTcp(scope: Scope, host: string, port: number): Promise<void> {
+  async #bindTcp(scope: Scope, host: string, port: number): Promise<number> {
     const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
     scope.defer(() => void server.close());
     await new Promise<void>((resolve, reject) => {
@@ -132,6 +131,7 @@ export class DnsServer implements Disposable {
       });
     });
     server.on('error', (error) => this.#log.warn('dns socket failed', { error }));
+    return (server.address() as AddressInfo).port;
   }
 
   #accept(socket: Socket): void {

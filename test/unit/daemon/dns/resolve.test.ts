@@ -194,6 +194,13 @@ test('a mapped name may stand for a name out there', async () => {
   );
 });
 
+test('what a mapped name stands for is asked over TCP when it is too long', async () => {
+  const kit = createKit({ mappings });
+  kit.upstream.known.set('www.office.example', '172.16.0.8');
+  kit.upstream.isLong = true;
+  assert.match(textOf(await ask(kit, 'site')), /www.office.example A 172.16.0.8 60$/);
+});
+
 test('a mapped name may be an address: of one family', async () => {
   const kit = createKit({ mappings });
   assert.equal(textOf(await ask(kit, 'four')), 'NOERROR | four A 203.0.113.4 4');

@@ -73,8 +73,10 @@ export class FakeUpstream implements Upstream {
   readonly messages: Buffer[] = [];
   readonly known = new Map<string, string>();
   isSilent = false;
+  /** Answers over UDP say that they are cut. */
+  isLong = false;
 
-  async forward(message: Buffer): Promise<Buffer> {
+  async forward(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer> {
     this.messages.push(message);
     if (this.isSilent) {
       throw new RangeError('no answer');
@@ -82,11 +84,12 @@ export class FakeUpstream implements Upstream {
     const query = decode(message);
     const question = query.questions?.[0];
     const address = this.known.get(question?.name ?? '');
-    const isA = address !== undefined && question?.type === 'A';
+    const isCut = this.isLong && transport === 'udp';
+    const isA = !isCut && address !== undefined && question?.type === 'A';
     return encode({
       type: 'response',
       id: query.id ?? 0,
-      flags: 0x180 | (address === undefined ? 3 : 0),
+      flags: 0x180 | (isCut ? 0x200 : 0) | (address === undefined ? 3 : 0),
       questions: query.questions ?? [],
       answers: isA ? [{ type: 'A', name: question.name, ttl: 60, data: address }] : [],
     });
