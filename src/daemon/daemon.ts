@@ -195,6 +195,7 @@ export class Daemon {
         window.channel = channel;
       },
       received: (frame) => this.#receive(window, frame),
+      flushed: () => this.#network.flush(),
       closed: () => {
         window.channel = undefined;
       },

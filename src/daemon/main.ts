@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getAsset, isSea } from 'node:sea';
 import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
 import { createLogger, formatJsonLine, isReason, silentLogger, systemClock, toError } from '../base/index.ts';
 import { clientVersion, daemonRuntimeDirectory } from '../protocol/index.ts';
 import { Daemon } from './daemon.ts';
@@ -18,6 +19,11 @@ usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit
 `;
 const addonName = 'tun-linux.node';
 const maxId = 0xfffffffe;
+
+// A young generation of the default size fills with what a batch leaves behind, and is never given back.
+setFlagsFromString('--semi-space-growth-factor=1');
+setFlagsFromString('--max-semi-space-size=1');
+setFlagsFromString('--min-semi-space-size=1');
 
 /** The device addon: an asset of the executable, or the file beside the bundle in development. */
 function loadAddon(): TunAddon {

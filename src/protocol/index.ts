@@ -1,6 +1,7 @@
 export {
   type DialFrame,
   DialFrameReader,
+  DialFrameWriter,
   type DialQuestion,
   type DialResult,
   maxDialBodyBytes,

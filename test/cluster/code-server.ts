@@ -48,7 +48,10 @@ export async function ensureCodeServer(): Promise<CodeServer> {
 
 /** `--no-save`-less on purpose: the second install must know of the first, or npm prunes it. */
 async function npmInstall(prefix: string, what: string, env: NodeJS.ProcessEnv): Promise<void> {
-  const clean = Object.entries(env).filter(([name]) => !/^npm_(lifecycle|package|config_local)/.test(name));
+  // An outer npm names its own Node in the user agent, and code-server believes that rather than the Node it runs on.
+  const clean = Object.entries(env).filter(
+    ([name]) => !/^npm_(lifecycle|package|config_local|config_user_agent)/.test(name),
+  );
   await run('npm', ['install', '--prefix', prefix, '--no-audit', '--no-fund', '--loglevel=error', what], {
     cwd: prefix,
     env: Object.fromEntries(clean),

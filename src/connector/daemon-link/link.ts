@@ -16,6 +16,7 @@ import {
   type DesiredNetwork,
   type DialFrame,
   DialFrameReader,
+  DialFrameWriter,
   daemonMethod,
   daemonStatusSchema,
   type ListenParams,
@@ -38,6 +39,8 @@ export class DaemonLink {
   readonly #clock: Clock;
   readonly #frames = new Emitter<DialFrame>();
   readonly #closed = new Emitter<void>();
+  readonly #writer: DialFrameWriter;
+  #isFlushing = false;
   #isClosed = false;
   readonly onFrameReceived = this.#frames.event;
   readonly onLinkClosed = this.#closed.event;
@@ -48,6 +51,11 @@ export class DaemonLink {
     this.#control = parts.control;
     this.#dial = parts.dial;
     this.#clock = parts.clock;
+    const { dial } = parts;
+    this.#writer = new DialFrameWriter((bytes) => {
+      dial.write(bytes);
+      return dial.writableLength === 0;
+    });
     const reader = new DialFrameReader();
     this.#dial.on('data', (chunk) => {
       reader.push(chunk);
@@ -99,9 +107,23 @@ export class DaemonLink {
     return ask(this.#rpc, this.#clock, daemonMethod.status, {}, daemonStatusSchema);
   }
 
+  /** Frames of one turn of the loop leave together. */
   send(frame: DialFrame): void {
     if (!this.#isClosed && !(frame.type === 'datagram' && this.#dial.writableLength > maxUnsentBytes)) {
-      this.#dial.write(serializeDialFrame(frame));
+      this.#writer.put(frame);
+      if (!this.#isFlushing) {
+        this.#isFlushing = true;
+        process.nextTick(() => {
+          this.#isFlushing = false;
+          this.#flush();
+        });
+      }
+    }
+  }
+
+  #flush(): void {
+    if (!this.#isClosed) {
+      this.#writer.flush();
     }
   }
 

@@ -1,6 +1,6 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock, Disposable, Logger } from '../../base/index.ts';
-import { type DialFrame, DialFrameReader, serializeDialFrame } from '../../protocol/index.ts';
+import { type DialFrame, DialFrameReader, DialFrameWriter } from '../../protocol/index.ts';
 
 /** Unsent bytes beyond which datagrams are dropped and new dials answered as unreachable. */
 const maxUnsentBytes = 8 * 1024 * 1024;
@@ -17,23 +17,39 @@ export interface DialServerOptions {
 export interface DialClient {
   connected(channel: DialChannel): void;
   received(frame: DialFrame): void;
+  /** All frames that have arrived so far were received. */
+  flushed(): void;
   closed(): void;
 }
 
 /** The daemon's end of one connector's dial channel. */
 export class DialChannel {
   readonly #socket: Socket;
+  readonly #writer: DialFrameWriter;
+  #isFlushing = false;
 
   constructor(socket: Socket) {
     this.#socket = socket;
+    this.#writer = new DialFrameWriter((bytes) => {
+      socket.write(bytes);
+      // Nothing waits: the kernel has the bytes.
+      return socket.writableLength === 0;
+    });
   }
 
-  /** False when the connector does not read fast enough, or is gone. */
+  /** False when the connector does not read fast enough, or is gone. Frames of one turn of the loop leave together. */
   send(frame: DialFrame): boolean {
     if (this.#socket.destroyed || this.#socket.writableLength > maxUnsentBytes) {
       return false;
     }
-    this.#socket.write(serializeDialFrame(frame));
+    this.#writer.put(frame);
+    if (!this.#isFlushing) {
+      this.#isFlushing = true;
+      process.nextTick(() => {
+        this.#isFlushing = false;
+        this.#writer.flush();
+      });
+    }
     return true;
   }
 
@@ -87,6 +103,7 @@ function accept(socket: Socket, { clock, log, claim }: DialServerOptions, known:
         client.connected(new DialChannel(socket));
       }
     }
+    client?.flushed();
   });
   socket.on('close', () => {
     if (client) {

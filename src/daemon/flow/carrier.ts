@@ -3,7 +3,7 @@ import type { DialFrame } from '../../protocol/index.ts';
 
 /** A window's connector, as packets see it: what it carries and where it listens. */
 export interface Carrier {
-  /** Puts a question or a datagram on the dial channel; false when the connector cannot take it. */
+  /** Puts a frame on the dial channel; false when the connector cannot take it. */
   readonly ask: (frame: DialFrame) => boolean;
   subnets: readonly Subnet[];
   address4?: Uint8Array | undefined;

@@ -1,19 +1,16 @@
 import { delta, fold, sumWords } from '../packet/checksum.ts';
 import type { PacketView } from '../packet/view.ts';
 import type { Carrier } from './carrier.ts';
+import { bucketCount, bucketOfEnd, equalAt, type Tuple, TupleTable } from './tuple-table.ts';
 
 export type FlowState = 'dialing' | 'open' | 'closing';
 
 /**
  * One TCP connection, in swap form: `source:sourcePort → destination:destinationPort` becomes `destination:peerPort →
- * own:listenerPort` and back. The peer port is the source port unless another flow has it at that destination.
+ * listener:listenerPort` and back. The peer port is the source port unless another flow has it at that destination.
  */
-export interface Flow {
+export interface Flow extends Tuple<Flow> {
   readonly id: number;
-  readonly source: Uint8Array;
-  readonly sourcePort: number;
-  readonly destination: Uint8Array;
-  readonly destinationPort: number;
   readonly peerPort: number;
   readonly carrier: Carrier;
   readonly listener: Uint8Array;
@@ -27,19 +24,25 @@ export interface Flow {
   /** Bit 1: the program has finished; bit 2: the listener has. */
   finished: number;
   lastSeenMs: number;
-  nextOutward: Flow | undefined;
+  /** The connector's stream is over. */
+  isOrphan: boolean;
   nextBack: Flow | undefined;
 }
 
-const buckets = 1 << 15;
 export const maxFlows = 50_000;
+/** Ids of TCP flows; others on the dial channel are above. */
+const maxId = 0x7fffffff;
+const firstUserPort = 1_024;
+const maxPortTries = 256;
 
 /** Flows by four-tuple, and back by (destination, peer port). Lookups allocate nothing. */
 export class FlowTable {
-  readonly #outward: (Flow | undefined)[] = new Array<Flow | undefined>(buckets);
-  readonly #back: (Flow | undefined)[] = new Array<Flow | undefined>(buckets);
+  readonly #outward = new TupleTable<Flow>();
+  readonly #back: (Flow | undefined)[] = new Array<Flow | undefined>(bucketCount);
   readonly #byId = new Map<number, Flow>();
   #nextId = 1;
+  #nextPort = firstUserPort;
+  #lastDestination: Uint8Array = new Uint8Array(0);
 
   get size(): number {
     return this.#byId.size;
@@ -55,20 +58,7 @@ export class FlowTable {
 
   /** The flow of a packet from a program. */
   findOutward(view: PacketView): Flow | undefined {
-    const { buffer, sourceOffset, addressBytes, sourcePort, destinationPort } = view;
-    let flow = this.#outward[hash(buffer, sourceOffset, 2 * addressBytes, sourcePort, destinationPort)];
-    while (
-      flow &&
-      !(
-        flow.sourcePort === sourcePort &&
-        flow.destinationPort === destinationPort &&
-        equalAt(buffer, view.destinationOffset, flow.destination) &&
-        equalAt(buffer, sourceOffset, flow.source)
-      )
-    ) {
-      flow = flow.nextOutward;
-    }
-    return flow;
+    return this.#outward.find(view);
   }
 
   /** The flow of a packet from the connector's listener, addressed to (destination, peer port). */
@@ -78,33 +68,35 @@ export class FlowTable {
   }
 
   #findBack(buffer: Uint8Array, at: number, addressBytes: number, port: number): Flow | undefined {
-    let flow = this.#back[hash(buffer, at, addressBytes, port, 0)];
-    while (flow && !(flow.peerPort === port && equalAt(buffer, at, flow.destination))) {
+    let flow = this.#back[bucketOfEnd(buffer, at, addressBytes, port)];
+    while (
+      flow &&
+      !(flow.peerPort === port && flow.destination.length === addressBytes && equalAt(buffer, at, flow.destination))
+    ) {
       flow = flow.nextBack;
     }
     return flow;
   }
 
-  /** Undefined when the table is full. */
+  /** Undefined when the table is full, or every port at that destination taken. */
   add(view: PacketView, carrier: Carrier, own: Uint8Array, listenerPort: number, nowMs: number): Flow | undefined {
     if (this.#byId.size >= maxFlows) {
       return undefined;
     }
-    const { source, destination, sourcePort, destinationPort } = view;
-    let peerPort = sourcePort;
-    while (this.#findBack(destination, 0, destination.length, peerPort)) {
-      peerPort = peerPort >= 65_535 ? 1_024 : peerPort + 1;
-      if (peerPort === sourcePort) {
-        return undefined;
-      }
+    const { sourcePort, destinationPort } = view;
+    const isOwn = view.addressBytes === own.length && equalAt(view.buffer, view.sourceOffset, own);
+    const source = isOwn ? own : view.source;
+    const destination = this.#destinationOf(view);
+    const peerPort = this.#freePeerPort(destination, sourcePort);
+    if (peerPort === undefined) {
+      return undefined;
     }
     // Outward the source becomes the destination and the destination ours: in sum, the source becomes ours.
     const sums = { source: sumWords(source, 0, source.length), own: sumWords(own, 0, own.length) };
-    const isOwn = equalAt(source, 0, own);
     const outwardAddressDelta = isOwn ? 0 : fold(delta(sums.source, sums.own));
     const backAddressDelta = isOwn ? 0 : fold(delta(sums.own, sums.source));
     const flow: Flow = {
-      id: this.#nextId,
+      id: this.#freeId(),
       source,
       sourcePort,
       destination,
@@ -120,14 +112,12 @@ export class FlowTable {
       state: 'dialing',
       finished: 0,
       lastSeenMs: nowMs,
-      nextOutward: undefined,
+      isOrphan: false,
+      next: undefined,
       nextBack: undefined,
     };
-    this.#nextId = this.#nextId >= 0x7fffffff ? 1 : this.#nextId + 1;
-    const outward = outwardBucket(flow);
+    this.#outward.add(flow);
     const back = backBucket(flow);
-    flow.nextOutward = this.#outward[outward];
-    this.#outward[outward] = flow;
     flow.nextBack = this.#back[back];
     this.#back[back] = flow;
     this.#byId.set(flow.id, flow);
@@ -136,53 +126,62 @@ export class FlowTable {
 
   remove(flow: Flow): void {
     if (this.#byId.delete(flow.id)) {
-      unlink(this.#outward, outwardBucket(flow), flow, 'nextOutward');
-      unlink(this.#back, backBucket(flow), flow, 'nextBack');
+      this.#outward.remove(flow);
+      this.#unlinkBack(flow);
     }
   }
-}
 
-function outwardBucket({ source, destination, sourcePort, destinationPort }: Flow): number {
-  return hash(destination, 0, destination.length, sourcePort, destinationPort, hashBytes(source, 0, source.length, 0));
+  /** Many connections in a row go to one place: they share its address. */
+  #destinationOf(view: PacketView): Uint8Array {
+    if (
+      this.#lastDestination.length !== view.addressBytes ||
+      !equalAt(view.buffer, view.destinationOffset, this.#lastDestination)
+    ) {
+      this.#lastDestination = view.destination;
+    }
+    return this.#lastDestination;
+  }
+
+  /**
+   * The source port itself, or one that no flow to that destination has. Those are given in turn, so that one comes back
+   * only after the listener's TIME_WAIT of it is over.
+   */
+  #freePeerPort(destination: Uint8Array, sourcePort: number): number | undefined {
+    let port = sourcePort;
+    for (let tries = 0; tries < maxPortTries; tries++) {
+      if (!this.#findBack(destination, 0, destination.length, port)) {
+        return port;
+      }
+      this.#nextPort = this.#nextPort >= 65_535 ? firstUserPort : this.#nextPort + 1;
+      port = this.#nextPort;
+    }
+    return undefined;
+  }
+
+  #freeId(): number {
+    do {
+      this.#nextId = this.#nextId >= maxId ? 1 : this.#nextId + 1;
+    } while (this.#byId.has(this.#nextId));
+    return this.#nextId;
+  }
+
+  #unlinkBack(flow: Flow): void {
+    const bucket = backBucket(flow);
+    let at = this.#back[bucket];
+    if (at === flow) {
+      this.#back[bucket] = flow.nextBack;
+      return;
+    }
+    while (at) {
+      if (at.nextBack === flow) {
+        at.nextBack = flow.nextBack;
+        return;
+      }
+      at = at.nextBack;
+    }
+  }
 }
 
 function backBucket({ destination, peerPort }: Flow): number {
-  return hash(destination, 0, destination.length, peerPort, 0);
-}
-
-function unlink(heads: (Flow | undefined)[], bucket: number, flow: Flow, next: 'nextOutward' | 'nextBack'): void {
-  let at = heads[bucket];
-  if (at === flow) {
-    heads[bucket] = flow[next];
-    return;
-  }
-  while (at) {
-    if (at[next] === flow) {
-      at[next] = flow[next];
-      return;
-    }
-    at = at[next];
-  }
-}
-
-function hashBytes(bytes: Uint8Array, from: number, length: number, seed: number): number {
-  let value = seed;
-  for (let at = from; at < from + length; at++) {
-    value = Math.imul(value ^ (bytes[at] ?? 0), 0x01000193);
-  }
-  return value;
-}
-
-function hash(bytes: Uint8Array, from: number, length: number, portA: number, portB: number, seed = 0): number {
-  const value = Math.imul(hashBytes(bytes, from, length, seed) ^ ((portA << 16) | portB), 0x85ebca6b);
-  return (value ^ (value >>> 15)) & (buckets - 1);
-}
-
-function equalAt(bytes: Uint8Array, from: number, other: Uint8Array): boolean {
-  for (let i = 0; i < other.length; i++) {
-    if (bytes[from + i] !== other[i]) {
-      return false;
-    }
-  }
-  return true;
+  return bucketOfEnd(destination, 0, destination.length, peerPort);
 }

@@ -1,28 +1,21 @@
-import type { Clock } from '../../base/index.ts';
 import type { DialResult } from '../../protocol/index.ts';
-import { buildUdp } from '../packet/build.ts';
-import type { PacketView } from '../packet/view.ts';
+import { maxUdpPayload } from '../packet/build.ts';
+import { type PacketView, protocolUdp } from '../packet/view.ts';
 import type { Carrier } from './carrier.ts';
-import type { DropReason } from './pipeline.ts';
+import type { Drops } from './drops.ts';
+import type { Replies } from './replies.ts';
+import { type Tuple, TupleTable } from './tuple-table.ts';
 
 export interface UdpDeps {
-  readonly clock: Clock;
   readonly carrierOf: (destination: Uint8Array) => Carrier | undefined;
-  readonly send: (packet: Uint8Array) => void;
-  /** Answers a packet as a failed dial is answered. */
-  readonly refuse: (packet: Uint8Array, result: DialResult) => void;
-  readonly drop: (reason: DropReason) => void;
+  readonly replies: Replies;
+  readonly drops: Drops;
 }
 
-interface UdpFlow {
+interface UdpFlow extends Tuple<UdpFlow> {
   readonly id: number;
-  readonly key: string;
   readonly carrier: Carrier;
-  readonly source: Uint8Array;
-  readonly sourcePort: number;
-  readonly destination: Uint8Array;
-  readonly destinationPort: number;
-  /** The first packet, for an ICMP error about it. */
+  /** The first packet's beginning, for an ICMP error about it. */
   readonly first: Uint8Array;
   state: 'dialing' | 'open';
   waiting: Uint8Array[];
@@ -32,13 +25,17 @@ interface UdpFlow {
 export const maxUdpFlows = 10_000;
 const udpIdleMs = 60_000;
 const maxWaitingDatagrams = 64;
-/** Ids above this are UDP's, below TCP's. */
+const maxWaitingBytes = 256 * 1024;
+/** Ids of UDP flows: TCP's are below, echoes above. */
 const firstId = 0x80000001;
+const lastId = 0xbfffffff;
+/** RFC 792 and RFC 4443: destination unreachable. */
+const unreachableType = { 4: 3, 16: 1 } as const;
 
 /** UDP: one flow a four-tuple, datagrams over the dial channel, gone after a minute of silence. */
 export class UdpFlows {
   readonly #deps: UdpDeps;
-  readonly #byKey = new Map<string, UdpFlow>();
+  readonly #table = new TupleTable<UdpFlow>();
   readonly #byId = new Map<number, UdpFlow>();
   #nextId = firstId;
 
@@ -51,34 +48,33 @@ export class UdpFlows {
   }
 
   /** A packet from a program. */
-  outward(view: PacketView): void {
-    const { buffer, sourceOffset, addressBytes, transportOffset, destinationPort } = view;
+  outward(view: PacketView, nowMs: number): void {
+    const { drops } = this.#deps;
     // NetBIOS broadcasts of the desktop have no business in a cluster.
-    if (destinationPort >= 137 && destinationPort <= 139) {
-      this.#deps.drop('netbios');
+    if (view.destinationPort >= 137 && view.destinationPort <= 139) {
+      drops.add('netbios');
       return;
     }
-    const end = view.offset + view.length;
-    if (end < transportOffset + 8) {
-      this.#deps.drop('short');
+    const { transportOffset } = view;
+    const length = view.word(transportOffset + 4);
+    if (length < 8 || length > view.transportLength) {
+      drops.add('short');
       return;
     }
-    const key = keyOf(buffer, sourceOffset, 2 * addressBytes, transportOffset);
-    const payload = buffer.subarray(
-      transportOffset + 8,
-      Math.min(end, transportOffset + view.word(transportOffset + 4)),
-    );
-    const flow = this.#byKey.get(key) ?? this.#open(view, key);
+    const flow = this.#table.find(view) ?? this.#open(view, nowMs);
     if (!flow) {
       return;
     }
-    flow.lastSeenMs = this.#deps.clock.nowMs();
+    flow.lastSeenMs = nowMs;
+    const payload = view.buffer.subarray(transportOffset + 8, transportOffset + length);
     if (flow.state === 'open') {
       if (!flow.carrier.ask({ type: 'datagram', id: flow.id, payload })) {
-        this.#deps.drop('connector-full');
+        drops.add('connector-full');
       }
-    } else if (flow.waiting.length < maxWaitingDatagrams) {
+    } else if (flow.waiting.length < maxWaitingDatagrams && sizeOf(flow.waiting) + payload.length <= maxWaitingBytes) {
       flow.waiting.push(Uint8Array.from(payload));
+    } else {
+      drops.add('connector-full');
     }
   }
 
@@ -90,37 +86,67 @@ export class UdpFlows {
     }
     if (result !== 'ok') {
       this.#forget(flow);
-      this.#deps.refuse(flow.first, result);
+      this.#deps.replies.failure(flow.first, result);
       return true;
     }
     flow.state = 'open';
     for (const payload of flow.waiting) {
-      carrier.ask({ type: 'datagram', id, payload });
+      if (!carrier.ask({ type: 'datagram', id, payload })) {
+        this.#deps.drops.add('connector-full');
+      }
     }
     flow.waiting = [];
     return true;
   }
 
   /** A datagram from the cluster. */
-  back(carrier: Carrier, id: number, payload: Uint8Array): void {
+  back(carrier: Carrier, id: number, payload: Uint8Array, nowMs: number): void {
     const flow = this.#byId.get(id);
-    if (flow?.carrier === carrier) {
-      flow.lastSeenMs = this.#deps.clock.nowMs();
+    if (flow?.carrier === carrier && payload.length <= maxUdpPayload(flow.source.length)) {
+      flow.lastSeenMs = nowMs;
       const { source, sourcePort, destination, destinationPort } = flow;
-      this.#deps.send(
-        buildUdp(
-          { source: destination, sourcePort: destinationPort, destination: source, destinationPort: sourcePort },
-          payload,
-        ),
+      this.#deps.replies.datagram(
+        { source: destination, sourcePort: destinationPort, destination: source, destinationPort: sourcePort },
+        payload,
       );
     }
   }
 
+  /** The cluster's side is gone. A program that still sends is told so, as by a closed port. */
   close(carrier: Carrier, id: number): void {
     const flow = this.#byId.get(id);
     if (flow?.carrier === carrier) {
       this.#forget(flow);
     }
+  }
+
+  /** The system says that a program has closed its socket: an ICMP error about a datagram of ours. True if it was one. */
+  portClosed(view: PacketView, inner: PacketView): boolean {
+    const { buffer, transportOffset, addressBytes } = view;
+    const type = addressBytes === 4 ? unreachableType[4] : unreachableType[16];
+    if (view.byte(transportOffset) !== type) {
+      return false;
+    }
+    const at = transportOffset + 8;
+    // The quote may be cut: the lengths inside are those of the whole datagram, so only ports and addresses count.
+    const header = addressBytes === 4 ? (view.byte(at) & 15) << 2 : 40;
+    if (view.offset + view.length < at + header + 8) {
+      return false;
+    }
+    inner.buffer = buffer;
+    inner.addressBytes = addressBytes;
+    // Swapped: our datagram went to the flow's source.
+    inner.sourceOffset = at + (addressBytes === 4 ? 16 : 24);
+    inner.destinationOffset = at + (addressBytes === 4 ? 12 : 8);
+    inner.protocol = view.byte(at + (addressBytes === 4 ? 9 : 6));
+    inner.sourcePort = view.word(at + header + 2);
+    inner.destinationPort = view.word(at + header);
+    const flow = inner.protocol === protocolUdp ? this.#table.find(inner) : undefined;
+    if (flow) {
+      this.#forget(flow);
+      flow.carrier.ask({ type: 'close', id: flow.id });
+    }
+    return true;
   }
 
   forgetAll(carrier: Carrier): void {
@@ -131,55 +157,63 @@ export class UdpFlows {
     }
   }
 
-  sweep(): void {
-    const now = this.#deps.clock.nowMs();
+  sweep(nowMs: number): void {
     for (const flow of this.#byId.values()) {
-      if (now - flow.lastSeenMs > udpIdleMs) {
+      if (nowMs - flow.lastSeenMs > udpIdleMs) {
         this.#forget(flow);
         flow.carrier.ask({ type: 'close', id: flow.id });
       }
     }
   }
 
-  #open(view: PacketView, key: string): UdpFlow | undefined {
+  #open(view: PacketView, nowMs: number): UdpFlow | undefined {
+    const { drops, carrierOf } = this.#deps;
     if (this.#byId.size >= maxUdpFlows) {
-      this.#deps.drop('table-full');
+      drops.add('table-full');
       return undefined;
     }
     const { source, destination, sourcePort, destinationPort } = view;
-    const id = this.#nextId;
-    this.#nextId = id >= 0xfffffffe ? firstId : id + 1;
-    const first = view.buffer.slice(view.offset, Math.min(view.offset + view.length, view.transportOffset + 8));
-    const lastSeenMs = this.#deps.clock.nowMs();
-    const ends = { source, destination, sourcePort, destinationPort };
-    const carrier = this.#deps.carrierOf(destination);
+    const carrier = carrierOf(destination);
     if (!carrier) {
-      this.#deps.drop('no-listener');
+      this.#deps.replies.unreachable(view, 'host');
+      drops.add('no-carrier');
       return undefined;
     }
+    const id = this.#freeId();
+    const ends = { source, destination, sourcePort, destinationPort };
     if (!carrier.ask({ type: 'dial', id, protocol: 'udp', ...ends, peerPort: sourcePort })) {
-      this.#deps.drop('connector-full');
+      drops.add('connector-full');
       return undefined;
     }
-    const flow: UdpFlow = { id, key, carrier, ...ends, first, state: 'dialing', waiting: [], lastSeenMs };
-    this.#byKey.set(key, flow);
+    const flow: UdpFlow = {
+      id,
+      carrier,
+      ...ends,
+      first: view.quotable,
+      state: 'dialing',
+      waiting: [],
+      lastSeenMs: nowMs,
+      next: undefined,
+    };
+    this.#table.add(flow);
     this.#byId.set(id, flow);
     return flow;
   }
 
+  #freeId(): number {
+    do {
+      this.#nextId = this.#nextId >= lastId ? firstId : this.#nextId + 1;
+    } while (this.#byId.has(this.#nextId));
+    return this.#nextId;
+  }
+
   #forget(flow: UdpFlow): void {
-    this.#byId.delete(flow.id);
-    this.#byKey.delete(flow.key);
+    if (this.#byId.delete(flow.id)) {
+      this.#table.remove(flow);
+    }
   }
 }
 
-function keyOf(buffer: Uint8Array, addresses: number, addressBytes: number, ports: number): string {
-  let key = '';
-  for (let at = addresses; at < addresses + addressBytes; at++) {
-    key += String.fromCharCode(buffer[at] ?? 0);
-  }
-  for (let at = ports; at < ports + 4; at++) {
-    key += String.fromCharCode(buffer[at] ?? 0);
-  }
-  return key;
+function sizeOf(datagrams: readonly Uint8Array[]): number {
+  return datagrams.reduce((sum, { length }) => sum + length, 0);
 }

@@ -23,8 +23,12 @@ export interface NetworkWindow {
   readonly lookup: (name: string, qtype: number, signal: AbortSignal) => Promise<LookupResult>;
 }
 
-/** Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. */
-const upstreamPorts = Array.from({ length: 24 }, (_, index) => 30_053 + index);
+/**
+ * Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. One
+ * list for every user's daemon, each takes a few: a question that one let pass and the other did not would go round.
+ */
+const upstreamPorts = Array.from({ length: 64 }, (_, index) => 30_053 + index);
+const trimAfterMs = 2_000;
 const searchDevice = 'tel2-search';
 
 /** What is up on the machine while at least one window wants it. */
@@ -89,7 +93,10 @@ export class MachineNetwork {
     checkWindows(wanted, others);
     this.#wanted.set(window, wanted);
     try {
-      this.#up ??= await this.#bringUp(resolvers);
+      if (!this.#up) {
+        this.#up = await this.#bringUp(resolvers);
+        this.#deps.clock.after(trimAfterMs, () => this.#deps.platform.trim());
+      }
       const up = this.#up;
       checkConflicts(wanted, await up.backend.routes(), up.device.name);
       carrier.subnets = subnets;
@@ -121,6 +128,11 @@ export class MachineNetwork {
     }
   }
 
+  /** Sends what came of the frames just received. */
+  flush(): void {
+    this.#up?.pipeline.flush();
+  }
+
   async remove(window: NetworkWindow): Promise<void> {
     if (this.#wanted.has(window)) {
       await this.#restore(window, undefined);
@@ -143,7 +155,7 @@ export class MachineNetwork {
     const [first] = all;
     return {
       subnets: [...new Set(all.flatMap(({ desired }) => desired.subnets))],
-      flows: up?.pipeline.flows ?? { tcp: 0, udp: 0 },
+      flows: up?.pipeline.flows ?? { tcp: 0, udp: 0, halfOpen: 0 },
       drops: up?.pipeline.drops ?? {},
       ...(up ? { device: up.device.name, resolver: up.resolver.kind } : {}),
       ...(up && first

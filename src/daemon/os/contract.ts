@@ -61,6 +61,8 @@ export interface Platform {
   createNetwork(): NetworkBackend & Disposable;
   createResolver(uid: number): Promise<ResolverBackend>;
   readonly firewall: FirewallBackend;
+  /** Gives back memory that only starting needed. */
+  trim(): void;
   /** The resolvers that the machine uses, best first. */
   resolvers(): Promise<IpBytes[]>;
   /** Removes what a killed predecessor of this user left. */

@@ -1,13 +1,4 @@
-import {
-  ChunkList,
-  concatBytes,
-  type IpBytes,
-  malformed,
-  needMore,
-  type Read,
-  readValue,
-  viewOf,
-} from '../../base/index.ts';
+import { concatBytes, type IpBytes, malformed, needMore, type Read, readValue } from '../../base/index.ts';
 
 /**
  * The dial channel: what the daemon asks the connector per flow and per name. Binary, because it is on the path
@@ -46,126 +37,187 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
 export function serializeDialFrame(frame: DialFrame): Uint8Array {
-  const body = serializeBody(frame);
-  const out = new Uint8Array(headerBytes + body.length);
-  out[0] = types.indexOf(frame.type);
-  viewOf(out).setUint32(1, body.length);
-  out.set(body, headerBytes);
+  const out = new Uint8Array(dialFrameBytes(frame));
+  putDialFrame(frame, out, 0);
   return out;
 }
 
-function serializeBody(frame: DialFrame): Uint8Array {
+/** How long a frame becomes. */
+export function dialFrameBytes(frame: DialFrame): number {
+  return headerBytes + bodyBytes(frame);
+}
+
+function bodyBytes(frame: DialFrame): number {
   switch (frame.type) {
     case 'hello':
-      return encoder.encode(frame.token);
+      return frame.token.length;
     case 'dial':
-      return serializeQuestion(frame);
+      return 12 + 2 * frame.destination.length;
     case 'answer':
-      return withId(frame.id, Uint8Array.of(results.indexOf(frame.result)));
+      return 5;
     case 'datagram':
-      return withId(frame.id, frame.payload);
+      return 4 + frame.payload.length;
     case 'close':
-      return withId(frame.id, new Uint8Array(0));
+      return 4;
     case 'lookup':
-      return withId(frame.id, Uint8Array.of(frame.qtype >>> 8, frame.qtype & 0xff), encoder.encode(frame.name));
+      return 6 + encoder.encode(frame.name).length;
     case 'lookup-answer':
-      return withId(frame.id, Uint8Array.of(frame.rcode >>> 8, frame.rcode & 0xff), frame.records);
+      return 6 + frame.records.length;
   }
 }
 
-function withId(id: number, ...parts: Uint8Array[]): Uint8Array {
-  const head = new Uint8Array(4);
-  viewOf(head).setUint32(0, id);
-  return concatBytes([head, ...parts]);
+/** Writes a frame at a place that has room for it. */
+export function putDialFrame(frame: DialFrame, out: Uint8Array, at: number): void {
+  const body = at + headerBytes;
+  out[at] = types.indexOf(frame.type);
+  put32(out, at + 1, bodyBytes(frame));
+  if (frame.type === 'hello') {
+    encoder.encodeInto(frame.token, out.subarray(body));
+    return;
+  }
+  put32(out, body, frame.id);
+  switch (frame.type) {
+    case 'dial':
+      putQuestion(frame, out, body + 4);
+      break;
+    case 'answer':
+      out[body + 4] = results.indexOf(frame.result);
+      break;
+    case 'datagram':
+      out.set(frame.payload, body + 4);
+      break;
+    case 'lookup':
+      put16(out, body + 4, frame.qtype);
+      encoder.encodeInto(frame.name, out.subarray(body + 6));
+      break;
+    case 'lookup-answer':
+      put16(out, body + 4, frame.rcode);
+      out.set(frame.records, body + 6);
+      break;
+    case 'close':
+      break;
+  }
 }
 
-/** id u32, protocol u8 (6 or 17), address length u8 (4 or 16), then source, destination, and the three ports. */
-function serializeQuestion(frame: DialQuestion): Uint8Array {
-  const ports = new Uint8Array(6);
-  const view = viewOf(ports);
-  view.setUint16(0, frame.sourcePort);
-  view.setUint16(2, frame.destinationPort);
-  view.setUint16(4, frame.peerPort);
-  const kind = Uint8Array.of(frame.protocol === 'tcp' ? 6 : 17, frame.destination.length);
-  return withId(frame.id, kind, frame.source, frame.destination, ports);
+/** Protocol u8 (6 or 17), address length u8 (4 or 16), then source, destination, and the three ports. */
+function putQuestion(frame: DialQuestion, out: Uint8Array, at: number): void {
+  const size = frame.destination.length;
+  out[at] = frame.protocol === 'tcp' ? 6 : 17;
+  out[at + 1] = size;
+  out.set(frame.source, at + 2);
+  out.set(frame.destination, at + 2 + size);
+  const ports = at + 2 + 2 * size;
+  put16(out, ports, frame.sourcePort);
+  put16(out, ports + 2, frame.destinationPort);
+  put16(out, ports + 4, frame.peerPort);
 }
 
-/** Reads frames from a byte stream. Views in a frame are valid until the next `push`. */
+function put16(out: Uint8Array, at: number, value: number): void {
+  out[at] = value >>> 8;
+  out[at + 1] = value & 0xff;
+}
+
+function put32(out: Uint8Array, at: number, value: number): void {
+  out[at] = value >>> 24;
+  out[at + 1] = (value >>> 16) & 0xff;
+  out[at + 2] = (value >>> 8) & 0xff;
+  out[at + 3] = value & 0xff;
+}
+
+function get16(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
+}
+
+function get32(bytes: Uint8Array, at: number): number {
+  return ((get16(bytes, at) << 16) | get16(bytes, at + 2)) >>> 0;
+}
+
+const nothing = new Uint8Array(0);
+
+/**
+ * Reads frames from a byte stream. Views in a frame are of the chunk that was pushed: whoever keeps one beyond the next
+ * `push` copies it.
+ */
 export class DialFrameReader {
-  readonly #chunks = new ChunkList();
+  #bytes: Uint8Array = nothing;
+  #at = 0;
 
   push(chunk: Uint8Array): void {
-    this.#chunks.push(chunk);
+    const rest = this.#bytes.length - this.#at;
+    // What is left is less than one frame.
+    this.#bytes = rest === 0 ? chunk : concatBytes([this.#bytes.subarray(this.#at), chunk]);
+    this.#at = 0;
   }
 
   read(): Read<DialFrame> {
-    const header = this.#chunks.peek(headerBytes);
-    if (!header) {
+    const bytes = this.#bytes;
+    const at = this.#at;
+    if (bytes.length - at < headerBytes) {
       return needMore;
     }
-    const bodyLength = viewOf(header).getUint32(1);
-    const type = types[header[0] ?? 255];
+    const length = get32(bytes, at + 1);
+    const type = types[bytes[at] ?? 255];
     if (!type) {
       return malformed('unknown frame type');
     }
-    if (bodyLength > maxDialBodyBytes) {
+    if (length > maxDialBodyBytes) {
       return malformed('frame too long');
     }
-    if (this.#chunks.length < headerBytes + bodyLength) {
+    const body = at + headerBytes;
+    if (bytes.length < body + length) {
       return needMore;
     }
-    this.#chunks.skip(headerBytes);
-    const frame = parseBody(type, this.#chunks.take(bodyLength) ?? new Uint8Array(0));
-    return frame ? readValue(frame, headerBytes + bodyLength) : malformed(`bad ${type} frame`);
+    this.#at = body + length;
+    const frame = parseBody(type, bytes, body, body + length);
+    return frame ? readValue(frame, headerBytes + length) : malformed(`bad ${type} frame`);
   }
 }
 
-function parseBody(type: (typeof types)[number], body: Uint8Array): DialFrame | undefined {
+function parseBody(type: (typeof types)[number], bytes: Uint8Array, at: number, end: number): DialFrame | undefined {
   if (type === 'hello') {
-    return { type, token: decoder.decode(body) };
+    return { type, token: decoder.decode(bytes.subarray(at, end)) };
   }
-  if (body.length < 4) {
+  const length = end - at;
+  if (length < 4) {
     return undefined;
   }
-  const view = viewOf(body);
-  const id = view.getUint32(0);
+  const id = get32(bytes, at);
   switch (type) {
     case 'dial':
-      return parseQuestion(id, body);
+      return parseQuestion(id, bytes, at, end);
     case 'answer': {
-      const result = body.length === 5 ? results[body[4] ?? 255] : undefined;
+      const result = length === 5 ? results[bytes[at + 4] ?? 255] : undefined;
       return result && { type, id, result };
     }
     case 'datagram':
-      return { type, id, payload: body.subarray(4) };
+      return { type, id, payload: bytes.subarray(at + 4, end) };
     case 'close':
-      return body.length === 4 ? { type, id } : undefined;
+      return length === 4 ? { type, id } : undefined;
     case 'lookup':
-      return body.length < 7
+      return length < 7
         ? undefined
-        : { type, id, qtype: view.getUint16(4), name: decoder.decode(body.subarray(6)) };
+        : { type, id, qtype: get16(bytes, at + 4), name: decoder.decode(bytes.subarray(at + 6, end)) };
     case 'lookup-answer':
-      return body.length < 6 ? undefined : { type, id, rcode: view.getUint16(4), records: body.subarray(6) };
+      return length < 6 ? undefined : { type, id, rcode: get16(bytes, at + 4), records: bytes.subarray(at + 6, end) };
   }
 }
 
-function parseQuestion(id: number, body: Uint8Array): DialQuestion | undefined {
-  const protocol = body[4] === 6 ? 'tcp' : body[4] === 17 ? 'udp' : undefined;
-  const size = body[5];
-  if (!protocol || (size !== 4 && size !== 16) || body.length !== 6 + 2 * size + 6) {
+function parseQuestion(id: number, bytes: Uint8Array, at: number, end: number): DialQuestion | undefined {
+  const protocol = bytes[at + 4] === 6 ? 'tcp' : bytes[at + 4] === 17 ? 'udp' : undefined;
+  const size = bytes[at + 5];
+  if (!protocol || (size !== 4 && size !== 16) || end - at !== 6 + 2 * size + 6) {
     return undefined;
   }
-  const view = viewOf(body);
-  const at = 6 + 2 * size;
+  const ports = at + 6 + 2 * size;
   return {
     type: 'dial',
     id,
     protocol,
     // Copies: addresses become keys of tables that outlive the frame.
-    source: body.slice(6, 6 + size),
-    sourcePort: view.getUint16(at),
-    destination: body.slice(6 + size, at),
-    destinationPort: view.getUint16(at + 2),
-    peerPort: view.getUint16(at + 4),
+    source: bytes.slice(at + 6, at + 6 + size),
+    sourcePort: get16(bytes, ports),
+    destination: bytes.slice(at + 6 + size, ports),
+    destinationPort: get16(bytes, ports + 2),
+    peerPort: get16(bytes, ports + 4),
   };
 }

@@ -6,3 +6,4 @@ export {
   maxDialBodyBytes,
   serializeDialFrame,
 } from './frame.ts';
+export { DialFrameWriter } from './writer.ts';

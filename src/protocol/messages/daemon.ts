@@ -103,7 +103,7 @@ export const daemonStatusSchema = v.object({
       ),
     }),
   ),
-  flows: v.object({ tcp: count, udp: count }),
+  flows: v.object({ tcp: count, udp: count, halfOpen: count }),
   /** Packets dropped, by reason. */
   drops: v.record(v.string(), count),
   rssBytes: count,

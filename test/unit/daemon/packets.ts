@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { parseIp } from '../../../src/base/index.ts';
-import { buildUdp } from '../../../src/daemon/packet/build.ts';
+import { buildUdp, maxHeaderBytes, type UdpEnds } from '../../../src/daemon/packet/build.ts';
 import { complement, sumWords } from '../../../src/daemon/packet/checksum.ts';
 import { tcpFlag } from '../../../src/daemon/packet/view.ts';
 
@@ -9,6 +9,11 @@ export const ip = (text: string): Uint8Array => {
   assert.ok(parsed, text);
   return parsed;
 };
+
+export function datagram(ends: UdpEnds, payload: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(maxHeaderBytes + payload.length);
+  return bytes.subarray(0, buildUdp({ bytes, at: 0 }, ends, payload));
+}
 
 export interface Segment {
   readonly source: string;
@@ -32,7 +37,7 @@ export function segment({
   // Built as UDP for its header, then made TCP: twenty bytes of header instead of eight.
   const body = new Uint8Array(12 + payload.length);
   body.set(new TextEncoder().encode(payload), 12);
-  const packet = buildUdp({ source: from, sourcePort, destination: to, destinationPort }, body);
+  const packet = datagram({ source: from, sourcePort, destination: to, destinationPort }, body);
   const isV4 = from.length === 4;
   const at = isV4 ? 20 : 40;
   packet[isV4 ? 9 : 6] = 6;

@@ -3,11 +3,10 @@ import { test } from 'node:test';
 import { type Clock, parseSubnet } from '../../../src/base/index.ts';
 import type { Carrier } from '../../../src/daemon/flow/carrier.ts';
 import { Pipeline } from '../../../src/daemon/flow/pipeline.ts';
-import { buildUdp } from '../../../src/daemon/packet/build.ts';
 import { tcpFlag } from '../../../src/daemon/packet/view.ts';
 import { FakeTun } from '../../../src/daemon/tun/fake.ts';
 import type { DialFrame, DialQuestion, DialResult } from '../../../src/protocol/index.ts';
-import { describe, ip, segment } from './packets.ts';
+import { datagram, describe, ip, segment } from './packets.ts';
 
 const still: Clock = {
   nowMs: () => 0,
@@ -41,8 +40,12 @@ function setup(canTake = true) {
     assert.ok(found?.type === 'dial');
     return found;
   };
-  const answer = (result: DialResult): void => pipeline.receive(carrier, { type: 'answer', id: question().id, result });
-  return { device, asked, pipeline, carrier, question, answer, written: () => device.written.splice(0).map(describe) };
+  const receive = (frame: DialFrame): void => {
+    pipeline.receive(carrier, frame);
+    pipeline.flush();
+  };
+  const answer = (result: DialResult): void => receive({ type: 'answer', id: question().id, result });
+  return { device, asked, pipeline, receive, question, answer, written: () => device.written.splice(0).map(describe) };
 }
 
 const outward = { source: '10.100.0.0', sourcePort: 40_000, destination: '10.100.225.66', destinationPort: 8080 };
@@ -97,10 +100,22 @@ test('a retransmitted SYN asks no second time', () => {
 test('the same source port to two ports of a destination gets two peer ports', () => {
   const { device, asked } = setup();
   device.inject(segment(outward), segment({ ...outward, destinationPort: 9090 }));
-  assert.deepEqual(
-    asked.map((frame) => frame.type === 'dial' && frame.peerPort),
-    [40_000, 40_001],
-  );
+  const ports = asked.map((frame) => (frame.type === 'dial' ? frame.peerPort : 0));
+  assert.equal(ports[0], 40_000);
+  assert.notEqual(ports[1], 40_000);
+});
+
+test('thousands of connections from one source port to one address find room', () => {
+  const { device, asked, receive, pipeline } = setup();
+  for (let port = 1; port <= 2_000; port++) {
+    device.inject(segment({ ...outward, destinationPort: port }));
+    const dial = asked.at(-1);
+    assert.ok(dial?.type === 'dial');
+    receive({ type: 'answer', id: dial.id, result: 'ok' });
+  }
+  const ports = new Set(asked.map((frame) => frame.type === 'dial' && frame.peerPort));
+  assert.equal(ports.size, 2_000);
+  assert.deepEqual(pipeline.drops, {});
 });
 
 test('a segment of a flow that nobody knows is answered by a reset', () => {
@@ -135,23 +150,23 @@ test('IPv6 walks the same way', () => {
 });
 
 test('a datagram waits for its dial, and its answer comes back from where it went', () => {
-  const { device, asked, pipeline, carrier, question, answer, written } = setup();
+  const { device, asked, receive, question, answer, written } = setup();
   const ends = { source: ip('10.100.0.0'), sourcePort: 5000, destination: ip('192.168.189.9'), destinationPort: 9001 };
-  device.inject(buildUdp(ends, new TextEncoder().encode('hello')));
+  device.inject(datagram(ends, new TextEncoder().encode('hello')));
   assert.equal(asked.length, 1);
   answer('ok');
   assert.deepEqual(
     asked.slice(1).map((frame) => frame.type === 'datagram' && Buffer.from(frame.payload).toString()),
     ['hello'],
   );
-  pipeline.receive(carrier, { type: 'datagram', id: question().id, payload: new TextEncoder().encode('hi') });
+  receive({ type: 'datagram', id: question().id, payload: new TextEncoder().encode('hi') });
   assert.deepEqual(written(), ['udp 192.168.189.9:9001 > 10.100.0.0:5000 ok']);
 });
 
 test('a refused datagram is answered by port unreachable', () => {
   const { device, answer, written } = setup();
   const ends = { source: ip('10.100.0.0'), sourcePort: 5000, destination: ip('192.168.189.9'), destinationPort: 9001 };
-  device.inject(buildUdp(ends, new Uint8Array(3)));
+  device.inject(datagram(ends, new Uint8Array(3)));
   answer('refused');
   assert.deepEqual(written(), ['icmp 192.168.189.9 > 10.100.0.0 type 3 code 3']);
 });

@@ -28,6 +28,7 @@ export function createLinuxPlatform({ clock, log, run, addon }: LinuxDeps): Plat
       open: (device) => openFirewall(run, device),
       close: (device) => closeFirewall(run, device),
     },
+    trim: () => addon().trim(),
     resolvers: async () => resolversOf(readResolvConf()),
     async cleanUp(uid) {
       await removeStaleTables(run, uid);

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <node_api.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -193,6 +195,29 @@ static napi_value close_device(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+static int drop_segments(struct dl_phdr_info *object, size_t size, void *data) {
+  uintptr_t page = sysconf(_SC_PAGESIZE);
+  (void)size;
+  (void)data;
+  for (int i = 0; i < object->dlpi_phnum; i++) {
+    const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+    if (segment->p_type != PT_LOAD || segment->p_flags & PF_W) continue;
+    uintptr_t from = (object->dlpi_addr + segment->p_vaddr + page - 1) & ~(page - 1);
+    uintptr_t to = (object->dlpi_addr + segment->p_vaddr + segment->p_memsz) & ~(page - 1);
+    if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
+  }
+  return 0;
+}
+
+/* trim(): code and constants that only starting needs are given back to the system. They come from the file again where
+ * they are used; segments that could have been written to are left alone. */
+static napi_value trim(napi_env env, napi_callback_info info) {
+  (void)env;
+  (void)info;
+  dl_iterate_phdr(drop_segments, NULL);
+  return NULL;
+}
+
 static void add(napi_env env, napi_value exports, const char *name, napi_callback function) {
   napi_value value;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, function, NULL, &value);
@@ -205,5 +230,6 @@ NAPI_MODULE_INIT() {
   add(env, exports, "stop", stop);
   add(env, exports, "write", write_packets);
   add(env, exports, "close", close_device);
+  add(env, exports, "trim", trim);
   return exports;
 }
