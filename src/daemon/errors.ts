@@ -40,6 +40,9 @@ export const windowConflict = (subnet: string): NearfieldError =>
     'Disconnect there first.',
   );
 
+export const upstreamFailed = (why: string): NearfieldError =>
+  failure('unavailable', 'daemon.upstream-failed', `the resolver of this machine gave no answer: ${why}`);
+
 export const inUse = (): NearfieldError =>
   failure(
     'failed_precondition',
