@@ -57,3 +57,11 @@ export const notAttached = (): NearfieldError => failure('failed_precondition', 
 
 export const alreadyRunning = (): NearfieldError =>
   failure('already_exists', 'daemon.already-running', 'a daemon of this user runs already');
+
+export const socketsLost = (): NearfieldError =>
+  failure(
+    'unavailable',
+    'daemon.sockets-lost',
+    'the clean-up after another daemon took the sockets away',
+    'Start the daemon again.',
+  );
