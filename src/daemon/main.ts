@@ -6,7 +6,8 @@ import { getAsset, isSea } from 'node:sea';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { createLogger, formatJsonLine, isReason, silentLogger, systemClock, toError } from '../base/index.ts';
-import { clientVersion, daemonRuntimeDirectory } from '../protocol/index.ts';
+import { clientVersion, daemonRuntimeDirectory, daemonSocketPaths } from '../protocol/index.ts';
+import { askStatus, describeStatus } from './control/client.ts';
 import { Daemon } from './daemon.ts';
 import { runCommand } from './os/command.ts';
 import { createLinuxPlatform } from './os/linux/platform.ts';
@@ -14,11 +15,13 @@ import type { TunAddon } from './tun/linux.ts';
 
 const usage = `nearfield-daemon ${clientVersion}
 usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit-seconds N]
+       nearfield-daemon status --uid UID [--json]
        nearfield-daemon cleanup --uid UID
        nearfield-daemon version
 `;
 const addonName = 'tun-linux.node';
 const maxId = 0xfffffffe;
+const verbs: readonly string[] = ['run', 'status', 'cleanup'];
 
 // A young generation of the default size fills with what a batch leaves behind, and is never given back.
 setFlagsFromString('--semi-space-growth-factor=1');
@@ -52,6 +55,7 @@ async function main(): Promise<number> {
       gid: { type: 'string' },
       'runtime-dir': { type: 'string', default: daemonRuntimeDirectory },
       'idle-exit-seconds': { type: 'string', default: '60' },
+      json: { type: 'boolean', default: false },
     },
   });
   const [verb] = positionals;
@@ -62,9 +66,12 @@ async function main(): Promise<number> {
   const uid = toId(values.uid);
   const gid = toId(values.gid ?? values.uid);
   const idleSeconds = toId(values['idle-exit-seconds']);
-  if ((verb !== 'run' && verb !== 'cleanup') || uid === undefined || gid === undefined || idleSeconds === undefined) {
+  if (!verbs.includes(verb ?? '') || uid === undefined || gid === undefined || idleSeconds === undefined) {
     process.stderr.write(usage);
     return 2;
+  }
+  if (verb === 'status') {
+    return printStatus(uid, values['runtime-dir'], values.json);
   }
   if (process.getuid?.() !== 0) {
     process.stderr.write('nearfield-daemon needs root: run it with sudo.\n');
@@ -77,6 +84,16 @@ async function main(): Promise<number> {
     return 0;
   }
   return runDaemon({ uid, gid, runtimeDirectory: values['runtime-dir'], idleExitMs: idleSeconds * 1000 });
+}
+
+async function printStatus(uid: number, runtimeDirectory: string, asJson: boolean): Promise<number> {
+  const status = await askStatus(daemonSocketPaths(uid, runtimeDirectory).control, systemClock);
+  if (!status) {
+    process.stderr.write('No daemon of this user runs.\n');
+    return 1;
+  }
+  process.stdout.write(`${asJson ? JSON.stringify(status) : describeStatus(status)}\n`);
+  return 0;
 }
 
 async function runDaemon(options: {
