@@ -2,8 +2,8 @@ import * as dnsPacket from 'dns-packet';
 import { type Answer, decode } from 'dns-packet';
 import { concatBytes, type IpBytes } from '../../base/index.ts';
 import { buildQuestion, isTruncated, rcodeOf } from './codec.ts';
-import { recordType } from './peek.ts';
 import { encodeName, makeRecord, parseRecords, type WireRecord } from './records.ts';
+import { recordType } from './wire.ts';
 
 /** Short, because a mapping can be changed while it is in use. */
 const aliasTtlSeconds = 4;

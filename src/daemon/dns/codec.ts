@@ -1,5 +1,6 @@
-import { byteAt, classIn, type Edns, headerBytes, type Query, shortAt } from './peek.ts';
+import type { Edns, Query } from './peek.ts';
 import { encodeName, type WireRecord } from './records.ts';
+import { byteAt, classIn, headerBytes, shortAt } from './wire.ts';
 
 /** An answer section that fits every question for the same name and type, whatever its id and spelling. */
 export interface Section {

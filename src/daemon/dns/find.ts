@@ -1,9 +1,9 @@
 import { type Clock, withTimeout } from '../../base/index.ts';
 import { answerFromUpstream, mappedRecords, recordsOf } from './alias.ts';
-import { rcode, recordType } from './peek.ts';
 import { type DnsVerdict, reverseAddress } from './policy.ts';
 import { lookedUpTypes, type WireRecord } from './records.ts';
 import { type ClusterWindow, type Resolution, toResolution } from './window.ts';
+import { rcode, recordType } from './wire.ts';
 
 export interface FinderDeps {
   readonly clock: Clock;

@@ -1,23 +1,14 @@
-/** Response codes (RFC 1035 §4.1.1, RFC 6891 §9). */
-export const rcode = { noError: 0, formErr: 1, servfail: 2, nxdomain: 3, refused: 5, badVersion: 16 } as const;
-
-/** Numbers of record and question types (IANA). */
-export const recordType = {
-  A: 1,
-  NS: 2,
-  CNAME: 5,
-  PTR: 12,
-  MX: 15,
-  TXT: 16,
-  AAAA: 28,
-  SRV: 33,
-  OPT: 41,
-  IXFR: 251,
-  AXFR: 252,
-} as const;
-
-export const classIn = 1;
-export const headerBytes = 12;
+import {
+  byteAt,
+  headerBytes,
+  lowerAt,
+  maxLabelBytes,
+  maxNameBytes,
+  nameEnd,
+  rcode,
+  recordType,
+  shortAt,
+} from './wire.ts';
 
 /** What a message to the server is, before anything is looked up. */
 export type Peek =
@@ -50,8 +41,6 @@ export interface Edns {
 const ignore = { kind: 'ignore' } as const;
 const foreign = { kind: 'foreign' } as const;
 const malformed = { kind: 'malformed' } as const;
-const maxNameBytes = 255;
-const maxLabelBytes = 63;
 const dot = 0x2e;
 
 /** The lower-case form of each byte that a name of ours may hold; 0 for the others. */
@@ -128,26 +117,6 @@ export function peekEdns(message: Buffer, { questionEnd }: Query): Edns | 'malfo
   return found;
 }
 
-/** Where the name that begins at `at` ends; -1 when it does not. A pointer ends a name, if it may be there at all. */
-export function nameEnd(bytes: Uint8Array, at: number, mayPoint: boolean): number {
-  const limit = Math.min(bytes.length, at + maxNameBytes);
-  let next = at;
-  while (next < limit) {
-    const label = byteAt(bytes, next);
-    if (label === 0) {
-      return next + 1;
-    }
-    if (label >= 0xc0) {
-      return mayPoint && next + 2 <= bytes.length ? next + 2 : -1;
-    }
-    if (label > maxLabelBytes) {
-      return -1;
-    }
-    next += label + 1;
-  }
-  return -1;
-}
-
 /** True for an answer to just this message: its operation, its id unless that is ours to choose, its question. */
 export function isAnswerTo(message: Buffer, answer: Buffer): boolean {
   const isResponse = answer.length >= headerBytes && (byteAt(answer, 2) & 0x80) !== 0;
@@ -155,8 +124,9 @@ export function isAnswerTo(message: Buffer, answer: Buffer): boolean {
     return false;
   }
   if (shortAt(answer, 4) === 0) {
-    // Servers that refuse or fail may leave the question out.
-    return (byteAt(answer, 3) & 0x0f) !== rcode.noError || shortAt(message, 4) === 0;
+    // Servers that refuse or fail may leave the question out, and so may any answer to an update (RFC 2136 §3.8).
+    const isStandard = (byteAt(message, 2) & 0x78) === 0 && shortAt(message, 4) !== 0;
+    return !isStandard || (byteAt(answer, 3) & 0x0f) !== rcode.noError;
   }
   const end = nameEnd(message, headerBytes, false) + 4;
   if (end < headerBytes + 5 || end > message.length || end > answer.length) {
@@ -164,20 +134,9 @@ export function isAnswerTo(message: Buffer, answer: Buffer): boolean {
   }
   for (let at = headerBytes; at < end - 4; at++) {
     // Some servers answer in a spelling of their own.
-    if (lower(byteAt(message, at)) !== lower(byteAt(answer, at))) {
+    if (lowerAt(message, at) !== lowerAt(answer, at)) {
       return false;
     }
   }
   return message.compare(answer, end - 4, end, end - 4, end) === 0;
-}
-
-const lower = (byte: number): number => (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte);
-
-/** Zero beyond the end: callers check the length where it matters. */
-export function byteAt(bytes: Uint8Array, at: number): number {
-  return bytes[at] ?? 0;
-}
-
-export function shortAt(bytes: Uint8Array, at: number): number {
-  return (byteAt(bytes, at) << 8) | byteAt(bytes, at + 1);
 }

@@ -1,4 +1,4 @@
-import { byteAt, classIn, nameEnd, recordType, shortAt } from './peek.ts';
+import { byteAt, classIn, lowerAt, nameEnd, recordType, shortAt } from './wire.ts';
 
 /** One resource record, ready for an answer's section. */
 export interface WireRecord {
@@ -110,7 +110,5 @@ function hasForm(type: number, data: Uint8Array): boolean {
 }
 
 function isSameName(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, index) => lower(byte) === lower(byteAt(b, index)));
+  return a.length === b.length && a.every((_, index) => lowerAt(a, index) === lowerAt(b, index));
 }
-
-const lower = (byte: number): number => (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte);

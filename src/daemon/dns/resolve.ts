@@ -10,11 +10,12 @@ import {
   toSection,
 } from './codec.ts';
 import { Finder, isOpen } from './find.ts';
-import { classIn, type Edns, peekEdns, peekQuery, type Query, rcode, recordType } from './peek.ts';
+import { type Edns, peekEdns, peekQuery, type Query } from './peek.ts';
 import { type DnsVerdict, recursionCheckName, sanityName } from './policy.ts';
 import { makeRecord } from './records.ts';
 import type { Upstream } from './upstream.ts';
 import { ClusterWindow, type DnsClient } from './window.ts';
+import { classIn, rcode, recordType } from './wire.ts';
 
 /** Questions since the start, by what became of them. */
 export interface DnsStats {

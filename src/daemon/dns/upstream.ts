@@ -1,8 +1,8 @@
 import type { Clock, Disposable, Logger } from '../../base/index.ts';
 import { upstreamFailed } from '../errors.ts';
-import { Exchange, type Link } from './exchange.ts';
-import { TcpLink } from './upstream-tcp.ts';
-import { UdpLink } from './upstream-udp.ts';
+import { Exchange, type Link } from './upstream/exchange.ts';
+import { TcpLink } from './upstream/tcp.ts';
+import { UdpLink } from './upstream/udp.ts';
 
 export interface Upstream extends Disposable {
   /** The upstream's answer, byte for byte, with the message's id. Rejects when there is none in time. */

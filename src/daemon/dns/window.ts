@@ -1,9 +1,9 @@
 import { type Clock, formatSubnet, isReason, type Subnet, withTimeout } from '../../base/index.ts';
 import type { DesiredDns } from '../../protocol/index.ts';
 import { AnswerCache, type Perishable } from './cache.ts';
-import { rcode, recordType } from './peek.ts';
 import { createPolicy, type DnsPolicy, recursionCheckName } from './policy.ts';
 import { parseRecords, type WireRecord } from './records.ts';
+import { rcode, recordType } from './wire.ts';
 
 export interface LookupResult {
   readonly rcode: number;

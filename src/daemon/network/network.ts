@@ -27,7 +27,7 @@ export interface NetworkWindow {
  * Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. One
  * list for every user's daemon, each takes a few: a question that one let pass and the other did not would go round.
  */
-const upstreamPorts = Array.from({ length: 64 }, (_, index) => 30_053 + index);
+const upstreamPorts = Array.from({ length: 32 }, (_, index) => 30_053 + index);
 const trimAfterMs = 2_000;
 const searchDevice = 'tel2-search';
 

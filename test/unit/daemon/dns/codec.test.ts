@@ -165,4 +165,8 @@ test('an answer counts only for its own question', () => {
   assert.ok(!isAnswerTo(message, of('x')));
   assert.ok(isAnswerTo(message, Buffer.of(0, 0, 0x81, 5, 0, 0, 0, 0, 0, 0, 0, 0)));
   assert.ok(!isAnswerTo(message, Buffer.of(0, 0, 0x81, 0, 0, 0, 0, 0, 0, 0, 0, 0)));
+  const update = Buffer.from(message);
+  update[2] = 0x28;
+  assert.ok(isAnswerTo(update, Buffer.of(0, 0, 0xa8, 0, 0, 0, 0, 0, 0, 0, 0, 0)));
+  assert.ok(!isAnswerTo(update, Buffer.of(0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0)));
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isReason, silentLogger } from '../../../../src/base/index.ts';
-import type { Attempt } from '../../../../src/daemon/dns/exchange.ts';
+import type { Attempt } from '../../../../src/daemon/dns/upstream/exchange.ts';
 import { UpstreamResolver } from '../../../../src/daemon/dns/upstream.ts';
 import { HandClock, settled } from '../../manager/hand-clock.ts';
 import { question } from './support.ts';

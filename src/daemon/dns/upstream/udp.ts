@@ -1,10 +1,10 @@
 import { randomInt } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
-import { type Logger, toError } from '../../base/index.ts';
-import { upstreamFailed } from '../errors.ts';
-import { idOf } from './codec.ts';
+import { type Logger, toError } from '../../../base/index.ts';
+import { upstreamFailed } from '../../errors.ts';
+import { idOf } from '../codec.ts';
+import { isAnswerTo } from '../peek.ts';
 import type { Attempt, Link } from './exchange.ts';
-import { isAnswerTo } from './peek.ts';
 
 export interface UdpLinkOptions {
   readonly address: string;

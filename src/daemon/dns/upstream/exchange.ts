@@ -1,7 +1,7 @@
-import { type Clock, type Disposable, timedOut } from '../../base/index.ts';
-import { upstreamFailed } from '../errors.ts';
-import { rcodeOf } from './codec.ts';
-import { rcode } from './peek.ts';
+import { type Clock, type Disposable, timedOut } from '../../../base/index.ts';
+import { upstreamFailed } from '../../errors.ts';
+import { rcodeOf } from '../codec.ts';
+import { rcode } from '../wire.ts';
 
 /** What became of one attempt. */
 export interface Attempt {

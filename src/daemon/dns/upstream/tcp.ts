@@ -1,12 +1,12 @@
 import { randomInt } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
-import type { Clock, Disposable } from '../../base/index.ts';
-import { upstreamFailed } from '../errors.ts';
-import { idOf } from './codec.ts';
+import type { Clock, Disposable } from '../../../base/index.ts';
+import { upstreamFailed } from '../../errors.ts';
+import { idOf } from '../codec.ts';
+import { isAnswerTo } from '../peek.ts';
+import { frame, MessageReader } from '../stream.ts';
 import type { Attempt, Link } from './exchange.ts';
-import { isAnswerTo } from './peek.ts';
-import { frame, MessageReader } from './stream.ts';
-import { freeId } from './upstream-udp.ts';
+import { freeId } from './udp.ts';
 
 export interface TcpLinkOptions {
   readonly address: string;
