@@ -4,7 +4,7 @@ import { openLinuxTun, type TunAddon } from '../../tun/linux.ts';
 import type { RunCommand } from '../command.ts';
 import type { Platform } from '../contract.ts';
 import { DnsRedirect, removeStaleTables } from './dns-redirect.ts';
-import { closeFirewall, openFirewall } from './firewall.ts';
+import { LinuxFirewall } from './firewall.ts';
 import { LinuxNetwork, removeMarkedRoutes } from './network.ts';
 
 export interface LinuxDeps {
@@ -19,30 +19,28 @@ export interface LinuxDeps {
 const deviceName = (uid: number): string => (uid === 0 ? 'nf0' : `nf${uid}`.slice(0, 15));
 
 export function createLinuxPlatform({ clock, log, run, addon }: LinuxDeps): Platform {
+  const firewall = new LinuxFirewall({ clock, log: log.child('firewall'), run, read: readText });
   return {
     deviceName,
     openDevice: (name) => openLinuxTun(addon(), name),
     createNetwork: () => new LinuxNetwork(run),
     createResolver: async (uid) => new DnsRedirect(clock, log.child('nft'), uid),
-    firewall: {
-      open: (device) => openFirewall(run, device),
-      close: (device) => closeFirewall(run, device),
-    },
+    firewall,
     trim: () => addon().trim(),
-    resolvers: async () => resolversOf(readResolvConf()),
+    resolvers: async () => resolversOf(readText('/etc/resolv.conf') ?? ''),
     async cleanUp(uid) {
       await removeStaleTables(run, uid);
       await removeMarkedRoutes(run);
-      await closeFirewall(run, deviceName(uid));
+      await firewall.close(deviceName(uid));
     },
   };
 }
 
-function readResolvConf(): string {
+function readText(path: string): string | undefined {
   try {
-    return readFileSync('/etc/resolv.conf', 'utf8');
+    return readFileSync(path, 'utf8');
   } catch {
-    return '';
+    return undefined;
   }
 }
 
