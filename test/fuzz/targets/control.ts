@@ -64,6 +64,8 @@ export async function openControlTarget(): Promise<Target> {
   });
   server.listen(path);
   await once(server, 'listening');
+  const timers = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+  const before = timers();
   const attach = message('attach', { name: 'fuzz', pid: 1 });
   const talk = async (bytes: Uint8Array): Promise<string> => {
     const socket = connect(path);
@@ -105,6 +107,7 @@ export async function openControlTarget(): Promise<Target> {
       await once(socket, 'close', { signal: AbortSignal.timeout(limitMs) });
       assert.match(chunk.toString(), /"daemonVersion"/, 'the next client is not served');
       assert.equal(clients.size, 0, 'clients remain that are gone');
+      assert.ok(timers() <= before + 4, `${timers() - before} timers remain of connections that are gone`);
     },
     async close() {
       server.close();
