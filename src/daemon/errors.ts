@@ -40,6 +40,9 @@ export const windowConflict = (subnet: string): NearfieldError =>
     'Disconnect there first.',
   );
 
+export const upstreamFailed = (why: string): NearfieldError =>
+  failure('unavailable', 'daemon.upstream-failed', `the resolver of this machine gave no answer: ${why}`);
+
 export const inUse = (): NearfieldError =>
   failure(
     'failed_precondition',
@@ -54,3 +57,11 @@ export const notAttached = (): NearfieldError => failure('failed_precondition', 
 
 export const alreadyRunning = (): NearfieldError =>
   failure('already_exists', 'daemon.already-running', 'a daemon of this user runs already');
+
+export const socketsLost = (): NearfieldError =>
+  failure(
+    'unavailable',
+    'daemon.sockets-lost',
+    'the clean-up after another daemon took the sockets away',
+    'Start the daemon again.',
+  );

@@ -53,7 +53,7 @@ const rows: readonly Row[] = [
   },
   {
     name: 'new connections/s, 16 at a time',
-    mode: 'connect',
+    mode: 'connect64',
     count: '16',
     field: 'perSecond',
     unit: '/s',
@@ -75,6 +75,9 @@ const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 const round = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
+/** A forward has one port; on loopback the kernel takes ports in TIME_WAIT again, so that is enough there. */
+const modeOf = (row: Row, ip: string): string => (ip === '127.0.0.1' ? row.mode.replace('64', '') : row.mode);
+
 const cluster = await openCluster();
 const workstation = await openWorkstation(6);
 try {
@@ -95,7 +98,7 @@ try {
     );
   const measure = async (row: Row, ip: string, port: number): Promise<number> => {
     const output = await workstation
-      .run([load, row.mode, ip, String(port), row.count, seconds], { timeoutMs: 90_000 })
+      .run([load, modeOf(row, ip), ip, String(port), row.count, seconds], { timeoutMs: 90_000 })
       .catch(() => '{}');
     return Number((JSON.parse(output) as Record<string, number>)[row.field]);
   };

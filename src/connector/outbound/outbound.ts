@@ -39,6 +39,7 @@ const backlog = 4_096;
 const servfail = 2;
 
 interface Waiting {
+  readonly id: number;
   readonly stream: TunnelStream;
   readonly late: LateHandlers;
   readonly timer: Disposable;
@@ -53,6 +54,8 @@ export class Outbound implements Disposable {
   readonly #deps: OutboundDeps;
   readonly #waiting = new Map<string, Waiting>();
   readonly #udp = new Map<number, TunnelStream>();
+  /** What gives up a TCP dial that has not become a connection. */
+  readonly #cancels = new Map<number, () => void>();
   readonly #servers: Server[] = [];
   readonly #subscription: Disposable;
   #openDials = 0;
@@ -82,9 +85,8 @@ export class Outbound implements Disposable {
     for (const server of this.#servers) {
       server.close();
     }
-    for (const { stream, timer } of this.#waiting.values()) {
-      void timer.dispose();
-      stream.reset();
+    for (const cancel of this.#cancels.values()) {
+      cancel();
     }
     for (const stream of this.#udp.values()) {
       stream.reset();
@@ -105,6 +107,7 @@ export class Outbound implements Disposable {
       case 'close':
         this.#udp.get(frame.id)?.reset();
         this.#udp.delete(frame.id);
+        this.#cancels.get(frame.id)?.();
         break;
       case 'lookup':
         void this.#lookup(frame.id, frame.name, frame.qtype);
@@ -150,9 +153,16 @@ export class Outbound implements Disposable {
         isAnswered = true;
         this.#openDials--;
         void limit.dispose();
+        if (result !== 'ok') {
+          this.#cancels.delete(question.id);
+        }
         answer(result);
       }
     };
+    this.#cancels.set(question.id, () => {
+      stream.reset();
+      say('timeout');
+    });
     const limit = clock.after(dialTimeoutMs + roundtripLatencyMs, () => {
       say('timeout');
       stream.reset();
@@ -183,11 +193,17 @@ export class Outbound implements Disposable {
   /** Waits for the socket that the daemon's yes lets in. */
   #expect(question: DialQuestion, stream: TunnelStream, late: LateHandlers): void {
     const key = keyOf(formatIp(question.destination), question.peerPort);
-    const timer = this.#deps.clock.after(acceptTimeoutMs, () => {
+    const { id } = question;
+    const cancel = (): void => {
+      void timer.dispose();
       this.#waiting.delete(key);
+      this.#cancels.delete(id);
       stream.reset();
-    });
-    this.#waiting.set(key, { stream, late, timer });
+      this.#deps.daemon.send({ type: 'close', id });
+    };
+    const timer = this.#deps.clock.after(acceptTimeoutMs, cancel);
+    this.#cancels.set(id, cancel);
+    this.#waiting.set(key, { id, stream, late, timer });
   }
 
   #accept(socket: Socket): void {
@@ -200,11 +216,14 @@ export class Outbound implements Disposable {
       socket.destroy();
       return;
     }
+    const { id, stream, late, timer } = waiting;
     this.#waiting.delete(key);
-    void waiting.timer.dispose();
-    waiting.late.attach(relaySocket(socket, waiting.stream));
+    this.#cancels.delete(id);
+    void timer.dispose();
+    // The daemon ties its entry to the stream.
+    late.attach(relaySocket(socket, stream, { onClosed: () => this.#deps.daemon.send({ type: 'close', id }) }));
     socket.resume();
-    waiting.stream.resume();
+    stream.resume();
   }
 
   #startUdp({ id }: DialQuestion, stream: TunnelStream, answer: (result: DialResult) => void): void {

@@ -33,7 +33,6 @@ export const maxFlows = 50_000;
 /** Ids of TCP flows; others on the dial channel are above. */
 const maxId = 0x7fffffff;
 const firstUserPort = 1_024;
-/** A clash needs the same source port to the same address twice; hundreds of them are somebody's game. */
 const maxPortTries = 256;
 
 /** Flows by four-tuple, and back by (destination, peer port). Lookups allocate nothing. */
@@ -42,6 +41,7 @@ export class FlowTable {
   readonly #back: (Flow | undefined)[] = new Array<Flow | undefined>(bucketCount);
   readonly #byId = new Map<number, Flow>();
   #nextId = 1;
+  #nextPort = firstUserPort;
   #lastDestination: Uint8Array = new Uint8Array(0);
 
   get size(): number {
@@ -142,14 +142,18 @@ export class FlowTable {
     return this.#lastDestination;
   }
 
-  /** The source port itself, or one of the next that no flow to that destination has. */
+  /**
+   * The source port itself, or one that no flow to that destination has. Those are given in turn, so that one comes back
+   * only after the listener's TIME_WAIT of it is over.
+   */
   #freePeerPort(destination: Uint8Array, sourcePort: number): number | undefined {
     let port = sourcePort;
     for (let tries = 0; tries < maxPortTries; tries++) {
       if (!this.#findBack(destination, 0, destination.length, port)) {
         return port;
       }
-      port = port >= 65_535 ? firstUserPort : port + 1;
+      this.#nextPort = this.#nextPort >= 65_535 ? firstUserPort : this.#nextPort + 1;
+      port = this.#nextPort;
     }
     return undefined;
   }

@@ -23,8 +23,11 @@ export interface NetworkWindow {
   readonly lookup: (name: string, qtype: number, signal: AbortSignal) => Promise<LookupResult>;
 }
 
-/** Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. */
-const upstreamPorts = [30_053, 30_054, 30_055, 30_056, 30_057, 30_058, 30_059, 30_060];
+/**
+ * Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. One
+ * list for every user's daemon, each takes a few: a question that one let pass and the other did not would go round.
+ */
+const upstreamPorts = Array.from({ length: 32 }, (_, index) => 30_053 + index);
 const trimAfterMs = 2_000;
 const searchDevice = 'tel2-search';
 
@@ -84,7 +87,7 @@ export class MachineNetwork {
       address4,
       address6,
       carrier,
-      client: { dns: desired.dns, lookup: window.lookup },
+      client: { dns: desired.dns, subnets, lookup: window.lookup },
     };
     const others = [...this.#wanted].filter(([other]) => other !== window).map(([, each]) => each);
     checkWindows(wanted, others);
@@ -162,6 +165,7 @@ export class MachineNetwork {
               excludeSuffixes: first.desired.dns.excludeSuffixes,
               includeSuffixes: first.desired.dns.includeSuffixes,
               timeoutMs: first.desired.dns.timeoutMs,
+              stats: up.dns.stats,
             },
           }
         : {}),
@@ -218,10 +222,11 @@ export class MachineNetwork {
       scope.defer(() => backend.clear());
       const pipeline = scope.own(new Pipeline({ device, clock }));
       pipeline.start();
-      const address = formatIp(resolvers[0] ?? Uint8Array.of(127, 0, 0, 1));
-      const upstream = scope.own(new UpstreamResolver({ address, clock, sourcePorts: upstreamPorts }));
-      const dns = scope.own(new DnsServer({ clock, log: log.child('dns'), upstream }));
-      const dnsPort = await dns.listen();
+      const addresses = resolvers.map(formatIp);
+      const dnsLog = log.child('dns');
+      const upstream = scope.own(new UpstreamResolver({ addresses, clock, log: dnsLog, sourcePorts: upstreamPorts }));
+      const dns = scope.own(new DnsServer({ clock, log: dnsLog, upstream }));
+      const dnsPort = await dns.listen({ ipv6: resolvers.some(({ length }) => length === 16) });
       const resolver = await platform.createResolver(uid);
       scope.defer(() => resolver.clear());
       await platform.firewall.open(device.name);

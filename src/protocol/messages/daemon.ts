@@ -97,6 +97,10 @@ export const daemonStatusSchema = v.object({
       excludeSuffixes: v.array(v.string()),
       includeSuffixes: v.array(v.string()),
       timeoutMs: v.number(),
+      /** Questions since the network came up, by what became of them. */
+      stats: v.optional(
+        v.object({ asked: count, fromCache: count, cluster: count, upstream: count, failed: count, timedOut: count }),
+      ),
     }),
   ),
   flows: v.object({ tcp: count, udp: count, halfOpen: count }),

@@ -1,11 +1,13 @@
 import type { ClientHttp2Stream, Http2Stream, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
-import type { NearfieldError } from '../../base/index.ts';
+import { concatBytes, type NearfieldError } from '../../base/index.ts';
 import { callRefused, errorCodeFromGrpc, malformedStream, streamBroken } from '../errors.ts';
 import { TunnelDecoder, tunnelCode, tunnelHeader } from '../tunnel/index.ts';
 
 /** NGHTTP2_CANCEL: the stream is not wanted any more. */
 const cancelCode = 8;
 const emptyBody = new Uint8Array(0);
+/** Below, one write of a copy is cheaper than two. */
+const smallBodyBytes = 256;
 
 export interface TunnelHandlers {
   /** A control message other than half-close. */
@@ -70,12 +72,14 @@ export class TunnelStream {
     if (this.#sendEnded || this.#stream.destroyed || this.#stream.writableEnded) {
       return true;
     }
+    const header = tunnelHeader(code, body.length);
+    if (body.length <= smallBodyBytes) {
+      return this.#stream.write(body.length === 0 ? header : concatBytes([header, body]));
+    }
     // Header and body as two corked writes: copying 64 KB into one buffer halves the throughput.
     this.#stream.cork();
-    let more = this.#stream.write(tunnelHeader(code, body.length));
-    if (body.length > 0) {
-      more = this.#stream.write(body);
-    }
+    this.#stream.write(header);
+    const more = this.#stream.write(body);
     this.#stream.uncork();
     return more;
   }
@@ -105,6 +109,10 @@ export class TunnelStream {
       return;
     }
     this.#finished = true;
+    if (this.#stream.writableEnded) {
+      // A second end makes an error object that nobody sees.
+      return;
+    }
     if ('respond' in this.#stream) {
       const server = this.#stream;
       if (!server.headersSent) {

@@ -71,7 +71,7 @@ const rows: readonly Row[] = [
   },
   {
     name: 'connections/s, 16 at a time',
-    mode: 'connect',
+    mode: 'connect64',
     count: '16',
     field: 'perSecond',
     of: ['device', 'loopback'],

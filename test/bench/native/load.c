@@ -1,10 +1,13 @@
 /*
  * The load server and client of the benchmarks, in C so that they are never the bottleneck.
  *
- *   load serve <tcp port> <udp port>
+ *   load serve <tcp port> <udp port>               on 64 TCP ports from the one given
  *   load up|down <ip> <port> <flows> <seconds>     throughput, Gbit/s as counted by the receiver
  *   load pingpong <ip> <port> 1 <seconds>          one byte there and back
  *   load connect <ip> <port> <parallel> <seconds>  connect, 16 bytes, 64 back, close
+ *   load connect64 ...                             the same to 64 ports in turn, from source ports in turn: left to the
+ *                                                  kernel, looking for one that is not in TIME_WAIT soon takes more
+ *                                                  than all the rest
  *   load udp <ip> <port> <window> <seconds>        64-byte echoes
  *
  * A TCP client begins with 16 bytes: an operation (U, D, E, R) and its length in milliseconds.
@@ -28,6 +31,7 @@
 #define BLOCK (256 * 1024)
 #define HEADER 16
 #define MAX_FLOWS 1024
+#define PORTS 64
 #define MAX_SAMPLES 4000000
 
 static char block[BLOCK];
@@ -129,9 +133,12 @@ static int serve_stream(int epoll, struct peer *peer, uint32_t events) {
 
 static void serve(int tcp_port, int udp_port) {
   int epoll = epoll_create1(0);
-  struct peer listener = {.kind = LISTENER, .fd = open_port(SOCK_STREAM, tcp_port)};
+  static struct peer listeners[PORTS];
   struct peer echo = {.kind = UDP, .fd = open_port(SOCK_DGRAM, udp_port)};
-  watch(epoll, &listener, EPOLLIN, EPOLL_CTL_ADD);
+  for (int i = 0; i < PORTS; i++) {
+    listeners[i] = (struct peer){.kind = LISTENER, .fd = open_port(SOCK_STREAM, tcp_port + i)};
+    watch(epoll, &listeners[i], EPOLLIN, EPOLL_CTL_ADD);
+  }
   watch(epoll, &echo, EPOLLIN, EPOLL_CTL_ADD);
   for (;;) {
     struct epoll_event events[256];
@@ -220,7 +227,18 @@ static void pingpong(double seconds) {
   }
 }
 
-static void connections(int parallel, double seconds) {
+/* Source ports in turn, from a place that differs from run to run. */
+static void bind_next(int fd) {
+  static unsigned port;
+  struct sockaddr_in from = {.sin_family = AF_INET};
+  if (!port) port = (unsigned)(now() * 1e3) % 40000;
+  from.sin_port = htons(20000 + port++ % 40000);
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+  bind(fd, (void *)&from, sizeof from);
+}
+
+static void connections(int parallel, double seconds, int ports) {
+  int first = ntohs(target.sin_port), turn = 0;
   int fds[MAX_FLOWS], stage[MAX_FLOWS], epoll = epoll_create1(0), live = 0, errors = 0;
   double started[MAX_FLOWS], start = now(), end = start + seconds;
   memset(fds, -1, sizeof fds);
@@ -231,6 +249,8 @@ static void connections(int parallel, double seconds) {
       started[i] = now();
       stage[i] = 0;
       live++;
+      target.sin_port = htons(first + turn++ % ports);
+      if (ports > 1) bind_next(fds[i]);
       connect(fds[i], (void *)&target, sizeof target);
       struct epoll_event event = {.events = EPOLLOUT, .data.u32 = i};
       epoll_ctl(epoll, EPOLL_CTL_ADD, fds[i], &event);
@@ -311,7 +331,8 @@ int main(int argc, char **argv) {
     pingpong(seconds);
     printf("{");
   }
-  if (!strcmp(argv[1], "connect")) connections(count, seconds);
+  if (!strcmp(argv[1], "connect")) connections(count, seconds, 1);
+  if (!strcmp(argv[1], "connect64")) connections(count, seconds, PORTS);
   if (!strcmp(argv[1], "udp")) datagrams(count, seconds);
   qsort(samples, sample_count, sizeof *samples, by_value);
   printf("\"count\":%d,\"p50us\":%.1f,\"p99us\":%.1f}\n", sample_count, quantile_us(0.5), quantile_us(0.99));

@@ -1,40 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isReason, parseSubnet } from '../../../src/base/index.ts';
-import { decideName } from '../../../src/daemon/dns/policy.ts';
 import { script } from '../../../src/daemon/os/linux/dns-redirect.ts';
 import { parseRoutes } from '../../../src/daemon/os/linux/network.ts';
 import { checkConflicts, checkSubnets, ownAddress } from '../../../src/daemon/os/subnets.ts';
 import { ip } from './packets.ts';
-
-const dns = {
-  clusterDomain: 'cluster.local',
-  namespace: 'service-a-ns',
-  routedDomains: ['service-a-ns', 'service-b-ns', 'svc'],
-  includeSuffixes: ['.corp.com'],
-  excludeSuffixes: ['.com', '.io'],
-  excludes: ['printer'],
-  mappings: [],
-  timeoutMs: 4000,
-};
-
-const names: [string, string][] = [
-  ['service-a.', 'cluster'],
-  ['printer.', 'upstream'],
-  ['service-a.service-a-ns.', 'cluster'],
-  ['service-a.service-a-ns.svc.', 'cluster'],
-  ['service-a.service-a-ns.svc.cluster.local.', 'cluster'],
-  ['example.com.', 'upstream'],
-  ['git.corp.com.', 'cluster'],
-  ['github.io.', 'upstream'],
-  ['intranet.office.example.', 'upstream'],
-  ['localhost.', 'upstream'],
-  ['wpad.service-a-ns.', 'refuse'],
-  ['service-a.tel2-search.', 'cluster'],
-];
-for (const [name, kind] of names) {
-  test(`${name} goes to: ${kind}`, () => assert.equal(decideName(name, dns).kind, kind));
-}
 
 for (const subnet of [
   '0.0.0.0/0',
