@@ -11,7 +11,7 @@ import type { ProgramOptions, ProgramReady } from './fake-connector.ts';
 const readyLimitMs = 20_000;
 
 /**
- * A machine to change: network, mounts and processes of its own, and a fresh /run and /etc/resolver. Nothing done in
+ * A machine to change: network, mounts and processes of its own, a fresh /run, and an /etc to write. Nothing done in
  * it reaches the machine that the test runs on, and it is gone with the test's process, however that ends.
  */
 export interface Machine {
@@ -19,7 +19,7 @@ export interface Machine {
   readonly folder: string;
   /** The daemon's bundle, built with the machine. */
   readonly daemon: string;
-  run(command: readonly string[], options?: { readonly timeoutMs?: number; readonly input?: string }): Promise<string>;
+  run(command: readonly string[], options?: { readonly timeoutMs?: number }): Promise<string>;
   /** Starts a program that goes on. */
   start(command: readonly string[]): MachineProcess;
   close(): Promise<void>;
@@ -34,7 +34,8 @@ export interface MachineProcess {
   kill(signal?: NodeJS.Signals): Promise<void>;
 }
 
-export async function openMachine(): Promise<Machine> {
+/** `packages`: the files of Debian packages that it has besides those of this machine, from `unpacked`. */
+export async function openMachine({ packages }: { readonly packages?: string } = {}): Promise<Machine> {
   const folder = await mkdtemp(join(tmpdir(), 'nearfield-machine-'));
   // `cat` ends with this process's end of the pipe, and all that runs inside with `cat`, which is process 1 there.
   const holder = spawn(
@@ -64,6 +65,14 @@ export async function openMachine(): Promise<Machine> {
     },
   };
   await machine.run(['mount', '-t', 'tmpfs', 'tmpfs', '/run']);
+  // Copies that may be written: of /etc, and with it of the resolver's configuration, and of the programs.
+  for (const name of packages === undefined ? ['etc'] : ['etc', 'usr']) {
+    const [upper, work] = [`/run/layers/${name}`, `/run/layers/${name}-work`];
+    const lower = packages === undefined ? `/${name}` : `${packages}/${name}:/${name}`;
+    const options = `lowerdir=${lower},upperdir=${upper},workdir=${work}`;
+    await machine.run(['mkdir', '-p', upper, work]);
+    await machine.run(['mount', '-t', 'overlay', 'overlay', '-o', options, `/${name}`]);
+  }
   await machine.run(['ip', 'link', 'set', 'lo', 'up']);
   return machine;
 }
