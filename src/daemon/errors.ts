@@ -65,3 +65,12 @@ export const socketsLost = (): NearfieldError =>
     'the clean-up after another daemon took the sockets away',
     'Start the daemon again.',
   );
+
+export const resolverFailed = (cause: unknown): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'daemon.resolver-failed',
+    `the machine's programs could not be led to our name server: ${cause instanceof Error ? cause.message : String(cause)}`,
+    'Install nftables (the program nft), or use systemd-resolved.',
+    cause,
+  );
