@@ -60,7 +60,10 @@ export function createControlServer(options: ControlOptions): Server {
 function serve(socket: Socket, { uid, handlers, log }: ControlOptions): void {
   let client: ControlClient | undefined;
   let received = 0;
-  const rpc = createMessageConnection(new StreamMessageReader(socket), new StreamMessageWriter(socket));
+  const reader = new StreamMessageReader(socket);
+  // Its timer for half a message starts itself again for ever, also after the connection is gone.
+  reader.partialMessageTimeout = 0;
+  const rpc = createMessageConnection(reader, new StreamMessageWriter(socket));
   const required = (): ControlClient => {
     if (!client) {
       throw notAttached();
