@@ -7,6 +7,7 @@ import type { Platform } from '../contract.ts';
 import { DnsRedirect, removeStaleTables } from './dns-redirect.ts';
 import { LinuxFirewall } from './firewall.ts';
 import { LinuxNetwork, removeMarkedRoutes } from './network.ts';
+import { startNft } from './nft-session.ts';
 
 export interface LinuxDeps {
   readonly clock: Clock;
@@ -25,7 +26,7 @@ export function createLinuxPlatform({ clock, log, run, addon }: LinuxDeps): Plat
     deviceName,
     openDevice: (name) => openLinuxTun(addon(), name),
     createNetwork: () => new LinuxNetwork(run),
-    createResolver: async (uid) => new DnsRedirect(clock, log.child('nft'), uid),
+    createResolver: async (uid) => new DnsRedirect({ clock, log: log.child('nft'), uid, start: () => startNft(clock) }),
     firewall,
     peerOf(socket) {
       // Node has no other way to a socket's descriptor.
