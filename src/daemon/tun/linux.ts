@@ -16,6 +16,7 @@ export interface TunAddon {
   write(fd: number, buffer: Uint8Array, descriptors: Int32Array, count: number): number;
   close(fd: number): void;
   trim(): void;
+  peer(fd: number): number;
 }
 
 /** Larger batches gained nothing. */
