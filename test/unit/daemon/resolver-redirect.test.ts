@@ -14,6 +14,7 @@ const plan: ResolverPlan = {
   sourcePorts: [30_053, 30_054],
   routedDomains: [],
   searchDomains: [],
+  subnets: [],
 };
 
 function make(nft = new FakeNft(), uid = 1000) {

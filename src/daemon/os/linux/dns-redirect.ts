@@ -149,8 +149,8 @@ function createTable(table: string, flags: string): string[] {
 }
 
 /**
- * A user's questions go to that user's daemon; those of root and of services to whichever daemon came first. With
- * several users connected, `own` of each comes before `others` of all.
+ * A user's questions go to that user's daemon, those of root and of services to one of the daemons: with several users
+ * connected, `own` of each comes before `others` of all.
  */
 export function redirectRules(
   table: string,
