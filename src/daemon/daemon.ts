@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { type Clock, formatIp, formatSubnet, type Logger, Scope } from '../base/index.ts';
 import {
   type AppliedNetwork,
@@ -26,6 +27,7 @@ export interface DaemonOptions {
   readonly uid: number;
   readonly gid: number;
   readonly runtimeDirectory: string;
+  /** 0 for a service: it stays. */
   readonly idleExitMs: number;
 }
 
@@ -73,8 +75,18 @@ export class Daemon {
     if (await answers(paths.control, clock)) {
       throw alreadyRunning();
     }
-    const control = createControlServer({ uid, log: log.child('control'), handlers: this.#handlers() });
+    const control = createControlServer({ uid, clock, log: log.child('control'), handlers: this.#handlers() });
     const dial = createDialServer({ clock, log: log.child('dial'), claim: (token) => this.#claim(token) });
+    for (const server of [control, dial]) {
+      // Whoever finds a way past the directory is still a stranger.
+      server.prependListener('connection', (socket: Socket) => {
+        const peer = platform.peerOf(socket);
+        if (peer !== uid && peer !== 0) {
+          log.warn('a connection of another user was refused', { peer });
+          socket.destroy();
+        }
+      });
+    }
     this.#scope.defer(() => {
       control.close();
       dial.close();
@@ -95,7 +107,7 @@ export class Daemon {
     });
     this.#scope.own(
       clock.every(1_000, () => {
-        if (this.#windows.size === 0 && clock.nowMs() - this.#idleSinceMs > idleExitMs) {
+        if (idleExitMs > 0 && this.#windows.size === 0 && clock.nowMs() - this.#idleSinceMs > idleExitMs) {
           log.info('nobody is connected: ending');
           this.#ended.resolve();
         }

@@ -62,3 +62,30 @@ export const socketsLost = (): NearfieldError =>
     'the clean-up after another daemon took the sockets away',
     'Start the daemon again.',
   );
+
+export const digestMismatch = (): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'daemon.digest-mismatch',
+    'this daemon is not the one that the extension was built with',
+    'Install the extension again.',
+  );
+
+export const unsafeFolder = (folder: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'daemon.unsafe-folder',
+    `${folder} can be changed by others than root`,
+    `Make it root's alone: sudo chown root:root ${folder} && sudo chmod go-w ${folder}`,
+  );
+
+export const notStarted = (cause?: unknown): NearfieldError =>
+  failure('unavailable', 'daemon.not-started', 'the daemon ended before it was ready', undefined, cause);
+
+export const noServiceManager = (): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'daemon.no-service-manager',
+    'no systemd runs here',
+    'Start the daemon for each session instead.',
+  );

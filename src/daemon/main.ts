@@ -20,17 +20,22 @@ import { Daemon } from './daemon.ts';
 import { cleanUpAfter, startJanitor } from './life/janitor.ts';
 import { runCommand } from './os/command.ts';
 import { createLinuxPlatform } from './os/linux/platform.ts';
+import { installSelf } from './service/install.ts';
+import { SystemdService } from './service/services.ts';
+import { startDetached } from './service/start.ts';
 import type { TunAddon } from './tun/linux.ts';
 
 const usage = `nearfield-daemon ${clientVersion}
 usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit-seconds N]
+       nearfield-daemon install --digest SHA256 [--then-run --uid UID --gid GID]
+       nearfield-daemon service install|remove|status --uid UID [--digest SHA256]
        nearfield-daemon status --uid UID [--json]
        nearfield-daemon cleanup --uid UID [--unless-running] [--runtime-dir DIR]
        nearfield-daemon version
 `;
 const addonName = 'tun-linux.node';
 const maxId = 0xfffffffe;
-const verbs: readonly string[] = ['run', 'status', 'cleanup'];
+const verbs: readonly string[] = ['run', 'install', 'service', 'status', 'cleanup'];
 
 // A young generation of the default size fills with what a batch leaves behind, and is never given back.
 setFlagsFromString('--semi-space-growth-factor=1');
@@ -66,12 +71,17 @@ async function main(): Promise<number> {
       'idle-exit-seconds': { type: 'string', default: '60' },
       json: { type: 'boolean', default: false },
       'unless-running': { type: 'boolean', default: false },
+      digest: { type: 'string', default: '' },
+      'then-run': { type: 'boolean', default: false },
     },
   });
   const [verb] = positionals;
   if (verb === 'version') {
     process.stdout.write(`${clientVersion}\n`);
     return 0;
+  }
+  if (verb === 'install' && !values['then-run']) {
+    return asRoot(async () => process.stdout.write(`${await installSelf(values.digest)}\n`));
   }
   const uid = toId(values.uid);
   const gid = toId(values.gid ?? values.uid);
@@ -87,6 +97,13 @@ async function main(): Promise<number> {
     process.stderr.write('nearfield-daemon needs root: run it with sudo.\n');
     return 1;
   }
+  const ids = ['--uid', String(uid), '--gid', String(gid)];
+  if (verb === 'install') {
+    return asRoot(async () => startDetached(await installSelf(values.digest), ['run', ...ids], systemClock));
+  }
+  if (verb === 'service') {
+    return asRoot(() => manageService(positionals[1] ?? '', uid, values.digest));
+  }
   if (verb === 'cleanup') {
     const platform = createLinuxPlatform({
       clock: systemClock,
@@ -100,6 +117,33 @@ async function main(): Promise<number> {
     return 0;
   }
   return runDaemon({ uid, gid, runtimeDirectory: values['runtime-dir'], idleExitMs: idleSeconds * 1000 });
+}
+
+/** What only root may do; a failure is a sentence and what to do. */
+async function asRoot(work: () => Promise<unknown>): Promise<number> {
+  if (process.getuid?.() !== 0) {
+    process.stderr.write('nearfield-daemon needs root: run it with sudo.\n');
+    return 1;
+  }
+  try {
+    await work();
+    return 0;
+  } catch (thrown) {
+    const { message, hint } = toError(thrown);
+    process.stderr.write(`${hint ? `${message}. ${hint}` : message}\n`);
+    return 1;
+  }
+}
+
+async function manageService(what: string, uid: number, digest: string): Promise<void> {
+  const service = new SystemdService(runCommand);
+  if (what === 'install') {
+    await service.install(uid, await installSelf(digest));
+  } else if (what === 'remove') {
+    await service.remove(uid);
+  } else {
+    process.stdout.write(`${await service.state(uid)}\n`);
+  }
 }
 
 async function printStatus(uid: number, runtimeDirectory: string, asJson: boolean): Promise<number> {

@@ -4,7 +4,7 @@ import { mutate, Random } from './random.ts';
 import type { Target } from './target.ts';
 
 /** Longer for one input is a hang. Generous: a busy machine must not be a finding. */
-const hangMs = 2_000;
+const hangMs = 10_000;
 const settleEvery = 5_000;
 const maxCorpus = 400;
 const keptInputs = 50;

@@ -2,6 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { toError } from '../../src/base/index.ts';
 import { repositoryRoot } from '../cluster/paths.ts';
 import { Finding, feed } from './loop.ts';
 import { targets } from './targets/index.ts';
@@ -34,7 +35,11 @@ for (const name of values.target ?? Object.keys(targets)) {
       `${name}: seed ${seed}, ${(seconds / 60).toFixed(1)} minutes, ${inputs} inputs (${(inputs / seconds).toFixed(0)}/s), longest ${longestMs.toFixed(0)} ms, heap ${(heapGrowthBytes / 1e6).toFixed(1)} MB more: nothing found`,
     );
   } catch (error) {
-    console.error(`${name}: seed ${seed}:`, error);
+    console.error(
+      `${name}: seed ${seed}:`,
+      error instanceof Finding ? error.message : '',
+      toError(error).cause ?? error,
+    );
     if (error instanceof Finding) {
       const folder = join(repositoryRoot, 'test/fuzz/findings');
       await mkdir(folder, { recursive: true });

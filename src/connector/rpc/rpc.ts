@@ -22,6 +22,7 @@ const methods = [
   'install',
   'uninstall',
   'probeDaemon',
+  'quitDaemon',
 ] as const satisfies (keyof Connector)[];
 export type Method = (typeof methods)[number];
 
@@ -139,6 +140,7 @@ export function connectorOver(channel: Channel, log: Logger, end: () => Promise<
     install: (request) => call('install', request),
     uninstall: (request) => call('uninstall', request),
     probeDaemon: (sockets) => call('probeDaemon', sockets),
+    quitDaemon: (sockets) => call('quitDaemon', sockets),
     dispose: async () => {
       isEnded = true;
       await end();

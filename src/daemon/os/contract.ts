@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { Disposable, Event, IpBytes, Subnet } from '../../base/index.ts';
 import type { TunDevice } from '../tun/device.ts';
 
@@ -61,6 +62,8 @@ export interface Platform {
   createNetwork(): NetworkBackend & Disposable;
   createResolver(uid: number): Promise<ResolverBackend>;
   readonly firewall: FirewallBackend;
+  /** The user at the other end of a local socket; undefined when the system does not say. */
+  peerOf(socket: Socket): number | undefined;
   /** Gives back memory that only starting needed. */
   trim(): void;
   /** The resolvers that the machine uses, best first. */

@@ -6,6 +6,7 @@ import type { TunDevice } from './device.ts';
 export interface TunAddon extends DescriptorAddon {
   open(name: string): number;
   trim(): void;
+  peer(fd: number): number;
 }
 
 /** Opens the device; it disappears with this process, however that ends. Errors: `daemon.device-failed`. */

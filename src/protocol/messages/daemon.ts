@@ -114,6 +114,10 @@ export const daemonStatusSchema = v.object({
 });
 export type DaemonStatus = v.InferOutput<typeof daemonStatusSchema>;
 
+/** What every version's status has: enough to tell versions apart. */
+export const daemonProbeSchema = v.object({ version: v.string(), clients: count });
+export type DaemonProbe = v.InferOutput<typeof daemonProbeSchema>;
+
 export const healthConditionSchema = v.object({
   name: v.string(),
   severity: v.picklist(['warn', 'error']),
@@ -144,4 +148,12 @@ export interface DaemonSocketPaths {
 export function daemonSocketPaths(uid: number, runtimeDirectory = daemonRuntimeDirectory): DaemonSocketPaths {
   const directory = `${runtimeDirectory}/${uid}`;
   return { directory, control: `${directory}/daemon.sock`, dial: `${directory}/dial.sock` };
+}
+
+/** Where root keeps the daemon. Every folder above is root's on every distribution, and programs may run from it. */
+export const daemonInstallFolder = '/opt/nearfield';
+
+/** The path of the daemon with this SHA-256 (64 hex digits). */
+export function daemonInstallPath(digest: string, folder = daemonInstallFolder): string {
+  return `${folder}/${digest.slice(0, 16)}/nearfield-daemon`;
 }

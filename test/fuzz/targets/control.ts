@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { silentLogger } from '../../../src/base/index.ts';
+import { silentLogger, systemClock } from '../../../src/base/index.ts';
 import { createControlServer } from '../../../src/daemon/control/server.ts';
 import type { DesiredNetwork } from '../../../src/protocol/index.ts';
 import { fakeNetwork } from '../../support/fake-connector.ts';
@@ -45,6 +45,7 @@ export async function openControlTarget(): Promise<Target> {
   const applied: DesiredNetwork[] = [];
   const server = createControlServer({
     uid: 0,
+    clock: systemClock,
     log: silentLogger,
     handlers: {
       attached: (client) => void clients.add(client),

@@ -67,7 +67,11 @@ export function openDnsServerTarget(): Target {
         assert.ok((reply[2] ?? 0) & 0x80, 'not an answer');
       }
     },
-    settle: () => undefined,
+    settle() {
+      // The fakes remember what they were asked; the server must not.
+      kit.upstream.messages.splice(0);
+      kit.cluster.asked.splice(0);
+    },
     close: () => undefined,
   };
 }

@@ -41,7 +41,9 @@ export function openPacketTarget(): Target {
         assert.equal(view.offset, before);
         assert.ok(view.length <= input.length);
         assert.ok(view.transportOffset >= before + 20);
-        assert.ok(view.transportOffset + 8 <= before + view.length, 'the transport header is not whole');
+        // A fragment may be as short as its own header.
+        const least = verdict === 'ok' ? 8 : 0;
+        assert.ok(view.transportOffset + least <= before + view.length, 'the transport header is not whole');
         assert.equal(view.source.length, view.addressBytes);
         assert.ok(view.destinationOffset + view.addressBytes <= view.transportOffset);
         assert.ok(view.quotable.length <= view.length);

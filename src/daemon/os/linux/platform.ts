@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { type Clock, type IpBytes, type Logger, parseIp } from '../../../base/index.ts';
 import { openLinuxTun, type TunAddon } from '../../tun/linux.ts';
 import type { RunCommand } from '../command.ts';
@@ -26,6 +27,12 @@ export function createLinuxPlatform({ clock, log, run, addon }: LinuxDeps): Plat
     createNetwork: () => new LinuxNetwork(run),
     createResolver: async (uid) => new DnsRedirect(clock, log.child('nft'), uid),
     firewall,
+    peerOf(socket) {
+      // Node has no other way to a socket's descriptor.
+      const { fd = -1 } = (socket as Socket & { _handle?: { fd?: number } })._handle ?? {};
+      const uid = fd < 0 ? -1 : addon().peer(fd);
+      return uid < 0 ? undefined : uid;
+    },
     trim: () => addon().trim(),
     resolvers: async () => resolversOf(readText('/etc/resolv.conf') ?? ''),
     async cleanUp(uid) {
