@@ -4,14 +4,11 @@ function failure(code: ErrorCode, reason: string, message: string, hint?: string
   return new NearfieldError(message, { code, reason, ...(hint === undefined ? {} : { hint }), cause });
 }
 
-export const deviceFailed = (cause: unknown): NearfieldError =>
-  failure(
-    'failed_precondition',
-    'daemon.device-failed',
-    'the TUN device could not be opened',
-    'Load the kernel module: modprobe tun. In a container, pass /dev/net/tun.',
-    cause,
-  );
+export const deviceFailed = (
+  cause: unknown,
+  hint = 'Load the kernel module: modprobe tun. In a container, pass /dev/net/tun.',
+): NearfieldError =>
+  failure('failed_precondition', 'daemon.device-failed', 'the TUN device could not be opened', hint, cause);
 
 export const commandFailed = (command: string, output: string): NearfieldError =>
   failure('internal', 'daemon.command-failed', `${command} failed: ${output.trim().slice(0, 300)}`);
