@@ -1,5 +1,5 @@
 import type { Event, PlainError } from '../base/index.ts';
-import type { DaemonStatus } from '../protocol/index.ts';
+import type { DaemonProbe } from '../protocol/index.ts';
 
 /** Where a running daemon is reached. The connector never starts one. */
 export interface DaemonSockets {
@@ -168,6 +168,8 @@ export interface Connector {
   install(request: InstallRequest): Promise<void>;
   uninstall(request: InstallRequest): Promise<void>;
   /** Undefined when no daemon answers there. */
-  probeDaemon(sockets: DaemonSockets): Promise<DaemonStatus | undefined>;
+  probeDaemon(sockets: DaemonSockets): Promise<DaemonProbe | undefined>;
+  /** Asks a daemon that nobody uses to end. */
+  quitDaemon(sockets: DaemonSockets): Promise<void>;
   dispose(): Promise<void>;
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type Clock, Emitter, type IpBytes, type Logger, Scope, toError, toPlainError } from '../base/index.ts';
 import { type Kube, loadKube } from '../kube/index.ts';
-import type { DaemonStatus } from '../protocol/index.ts';
+import type { DaemonProbe } from '../protocol/index.ts';
 import {
   type Attachment,
   type ClusterChoice,
@@ -17,7 +17,7 @@ import {
   type InstallRequest,
   type InterceptRequest,
 } from './contract.ts';
-import { DaemonLink, probeDaemon } from './daemon-link/link.ts';
+import { DaemonLink, probeDaemon, quitDaemon } from './daemon-link/link.ts';
 import { alreadyConnected, daemonGone, noSuchAttachment, notConnected } from './errors.ts';
 import { installManager, uninstallManager } from './install/install.ts';
 import { defaultImage, defaultManagerNamespace } from './install/objects.ts';
@@ -308,7 +308,11 @@ export class ConnectorCore implements Connector {
     await uninstallManager(loadKube(request), options, this.#deps.log.child('install'));
   }
 
-  probeDaemon(sockets: DaemonSockets): Promise<DaemonStatus | undefined> {
+  quitDaemon(sockets: DaemonSockets): Promise<void> {
+    return quitDaemon(sockets, this.#deps.clock);
+  }
+
+  probeDaemon(sockets: DaemonSockets): Promise<DaemonProbe | undefined> {
     return probeDaemon(sockets, this.#deps.clock);
   }
 

@@ -1,6 +1,5 @@
-import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
-import { connect, type Server } from 'node:net';
-import { type Clock, formatIp, formatSubnet, type Logger, Scope, withTimeout } from '../base/index.ts';
+import type { Socket } from 'node:net';
+import { type Clock, formatIp, formatSubnet, type Logger, Scope } from '../base/index.ts';
 import {
   type AppliedNetwork,
   clientVersion,
@@ -12,7 +11,9 @@ import {
 import { type ControlClient, createControlServer } from './control/server.ts';
 import { createDialServer, type DialChannel, type DialClient } from './dial/channel.ts';
 import type { LookupResult } from './dns/server.ts';
-import { alreadyRunning, inUse, notAttached } from './errors.ts';
+import { alreadyRunning, inUse, notAttached, socketsLost } from './errors.ts';
+import { waitForCleanUp } from './life/janitor.ts';
+import { answers, openSockets, removeSockets } from './life/sockets.ts';
 import { MachineNetwork, type NetworkWindow } from './network/network.ts';
 import type { Platform } from './os/contract.ts';
 
@@ -26,11 +27,13 @@ export interface DaemonOptions {
   readonly uid: number;
   readonly gid: number;
   readonly runtimeDirectory: string;
+  /** 0 for a service: it stays. */
   readonly idleExitMs: number;
 }
 
-const probeTimeoutMs = 1_000;
 const quitDelayMs = 50;
+/** A machine that has moved to another network asks its new resolver for so long before we do. */
+const checkResolversMs = 5_000;
 const servfail = 2;
 
 /** One window: the connector at the other end of both sockets. */
@@ -74,36 +77,61 @@ export class Daemon {
     if (await answers(paths.control, clock)) {
       throw alreadyRunning();
     }
-    await platform.cleanUp(uid);
-    mkdirSync(runtimeDirectory, { recursive: true, mode: 0o755 });
-    mkdirSync(paths.directory, { recursive: true, mode: 0o700 });
-    chownSync(paths.directory, uid, gid);
-    chmodSync(paths.directory, 0o700);
-    const control = createControlServer({ uid, log: log.child('control'), handlers: this.#handlers() });
+    const control = createControlServer({ uid, clock, log: log.child('control'), handlers: this.#handlers() });
     const dial = createDialServer({ clock, log: log.child('dial'), claim: (token) => this.#claim(token) });
-    for (const [server, path] of [
-      [control, paths.control],
-      [dial, paths.dial],
-    ] as const) {
-      await listen(server, path);
-      chownSync(path, uid, gid);
-      chmodSync(path, 0o600);
-      this.#scope.defer(() => {
-        server.close();
-        rmSync(path, { force: true });
+    for (const server of [control, dial]) {
+      // Whoever finds a way past the directory is still a stranger.
+      server.prependListener('connection', (socket: Socket) => {
+        const peer = platform.peerOf(socket);
+        if (peer !== uid && peer !== 0) {
+          log.warn('a connection of another user was refused', { peer });
+          socket.destroy();
+        }
       });
     }
+    this.#scope.defer(() => {
+      control.close();
+      dial.close();
+      removeSockets(paths);
+    });
+    // Nothing is applied before the clean-up is done, whoever attaches meanwhile.
+    await this.#serially(async () => {
+      await waitForCleanUp(paths, clock);
+      await openSockets(paths, { uid, gid }, [
+        [control, paths.control],
+        [dial, paths.dial],
+      ]);
+      // One that began in between may have taken our sockets for a dead daemon's.
+      if ((await waitForCleanUp(paths, clock)) && !(await answers(paths.control, clock))) {
+        throw socketsLost();
+      }
+      await platform.cleanUp(uid);
+    });
     this.#scope.own(
       clock.every(1_000, () => {
-        if (this.#windows.size === 0 && clock.nowMs() - this.#idleSinceMs > idleExitMs) {
+        if (idleExitMs > 0 && this.#windows.size === 0 && clock.nowMs() - this.#idleSinceMs > idleExitMs) {
           log.info('nobody is connected: ending');
           this.#ended.resolve();
+        }
+      }),
+    );
+    let isChecking = false;
+    this.#scope.own(
+      clock.every(checkResolversMs, () => {
+        if (!isChecking) {
+          isChecking = true;
+          void this.#serially(() => this.#network.checkResolvers())
+            .catch((error: unknown) => log.warn('the resolvers could not be followed', { error }))
+            .finally(() => {
+              isChecking = false;
+            });
         }
       }),
     );
     log.info('daemon is ready', { version: clientVersion, uid });
   }
 
+  /** Ends in order: what was made is removed. */
   async stop(): Promise<void> {
     await this.#serially(() => this.#network.clear());
     for (const { channel } of this.#windows.values()) {
@@ -238,28 +266,4 @@ export class Daemon {
       ...this.#network.status,
     };
   }
-}
-
-function answers(path: string, clock: Clock): Promise<boolean> {
-  return withTimeout(
-    clock,
-    probeTimeoutMs,
-    'the other daemon',
-    () =>
-      new Promise<boolean>((resolve) => {
-        const socket = connect(path, () => {
-          socket.destroy();
-          resolve(true);
-        });
-        socket.on('error', () => resolve(false));
-      }),
-  ).catch(() => false);
-}
-
-function listen(server: Server, path: string): Promise<void> {
-  rmSync(path, { force: true });
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, () => resolve());
-  });
 }

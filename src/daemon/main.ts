@@ -5,20 +5,37 @@ import { join } from 'node:path';
 import { getAsset, isSea } from 'node:sea';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
-import { createLogger, formatJsonLine, isReason, silentLogger, systemClock, toError } from '../base/index.ts';
-import { clientVersion, daemonRuntimeDirectory } from '../protocol/index.ts';
+import {
+  createLogger,
+  type Disposable,
+  formatJsonLine,
+  isReason,
+  silentLogger,
+  systemClock,
+  toError,
+} from '../base/index.ts';
+import { clientVersion, daemonRuntimeDirectory, daemonSocketPaths } from '../protocol/index.ts';
+import { askStatus, describeStatus } from './control/client.ts';
 import { Daemon } from './daemon.ts';
+import { cleanUpAfter, startJanitor } from './life/janitor.ts';
 import { runCommand } from './os/command.ts';
 import { createLinuxPlatform } from './os/linux/platform.ts';
+import { installSelf } from './service/install.ts';
+import { SystemdService } from './service/services.ts';
+import { startDetached } from './service/start.ts';
 import type { TunAddon } from './tun/linux.ts';
 
 const usage = `nearfield-daemon ${clientVersion}
 usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit-seconds N]
-       nearfield-daemon cleanup --uid UID
+       nearfield-daemon install --digest SHA256 [--then-run --uid UID --gid GID]
+       nearfield-daemon service install|remove|status --uid UID [--digest SHA256]
+       nearfield-daemon status --uid UID [--json]
+       nearfield-daemon cleanup --uid UID [--unless-running] [--runtime-dir DIR]
        nearfield-daemon version
 `;
 const addonName = 'tun-linux.node';
 const maxId = 0xfffffffe;
+const verbs: readonly string[] = ['run', 'install', 'service', 'status', 'cleanup'];
 
 // A young generation of the default size fills with what a batch leaves behind, and is never given back.
 setFlagsFromString('--semi-space-growth-factor=1');
@@ -52,6 +69,10 @@ async function main(): Promise<number> {
       gid: { type: 'string' },
       'runtime-dir': { type: 'string', default: daemonRuntimeDirectory },
       'idle-exit-seconds': { type: 'string', default: '60' },
+      json: { type: 'boolean', default: false },
+      'unless-running': { type: 'boolean', default: false },
+      digest: { type: 'string', default: '' },
+      'then-run': { type: 'boolean', default: false },
     },
   });
   const [verb] = positionals;
@@ -59,24 +80,80 @@ async function main(): Promise<number> {
     process.stdout.write(`${clientVersion}\n`);
     return 0;
   }
+  if (verb === 'install' && !values['then-run']) {
+    return asRoot(async () => process.stdout.write(`${await installSelf(values.digest)}\n`));
+  }
   const uid = toId(values.uid);
   const gid = toId(values.gid ?? values.uid);
   const idleSeconds = toId(values['idle-exit-seconds']);
-  if ((verb !== 'run' && verb !== 'cleanup') || uid === undefined || gid === undefined || idleSeconds === undefined) {
+  if (!verbs.includes(verb ?? '') || uid === undefined || gid === undefined || idleSeconds === undefined) {
     process.stderr.write(usage);
     return 2;
+  }
+  if (verb === 'status') {
+    return printStatus(uid, values['runtime-dir'], values.json);
   }
   if (process.getuid?.() !== 0) {
     process.stderr.write('nearfield-daemon needs root: run it with sudo.\n');
     return 1;
   }
+  const ids = ['--uid', String(uid), '--gid', String(gid)];
+  if (verb === 'install') {
+    return asRoot(async () => startDetached(await installSelf(values.digest), ['run', ...ids], systemClock));
+  }
+  if (verb === 'service') {
+    return asRoot(() => manageService(positionals[1] ?? '', uid, values.digest));
+  }
   if (verb === 'cleanup') {
-    await createLinuxPlatform({ clock: systemClock, log: silentLogger, run: runCommand, addon: loadAddon }).cleanUp(
-      uid,
-    );
+    const platform = createLinuxPlatform({
+      clock: systemClock,
+      log: silentLogger,
+      run: runCommand,
+      addon: loadAddon,
+    });
+    await (values['unless-running']
+      ? cleanUpAfter(platform, systemClock, uid, values['runtime-dir'])
+      : platform.cleanUp(uid));
     return 0;
   }
   return runDaemon({ uid, gid, runtimeDirectory: values['runtime-dir'], idleExitMs: idleSeconds * 1000 });
+}
+
+/** What only root may do; a failure is a sentence and what to do. */
+async function asRoot(work: () => Promise<unknown>): Promise<number> {
+  if (process.getuid?.() !== 0) {
+    process.stderr.write('nearfield-daemon needs root: run it with sudo.\n');
+    return 1;
+  }
+  try {
+    await work();
+    return 0;
+  } catch (thrown) {
+    const { message, hint } = toError(thrown);
+    process.stderr.write(`${hint ? `${message}. ${hint}` : message}\n`);
+    return 1;
+  }
+}
+
+async function manageService(what: string, uid: number, digest: string): Promise<void> {
+  const service = new SystemdService(runCommand);
+  if (what === 'install') {
+    await service.install(uid, await installSelf(digest));
+  } else if (what === 'remove') {
+    await service.remove(uid);
+  } else {
+    process.stdout.write(`${await service.state(uid)}\n`);
+  }
+}
+
+async function printStatus(uid: number, runtimeDirectory: string, asJson: boolean): Promise<number> {
+  const status = await askStatus(daemonSocketPaths(uid, runtimeDirectory).control, systemClock);
+  if (!status) {
+    process.stderr.write('No daemon of this user runs.\n');
+    return 1;
+  }
+  process.stdout.write(`${asJson ? JSON.stringify(status) : describeStatus(status)}\n`);
+  return 0;
 }
 
 async function runDaemon(options: {
@@ -93,11 +170,16 @@ async function runDaemon(options: {
   const addon = loadAddon();
   const platform = createLinuxPlatform({ clock: systemClock, log, run: runCommand, addon: () => addon });
   const daemon = new Daemon({ clock: systemClock, log, platform }, options);
+  // The bundle in development, nothing in the executable: there it is the program itself.
+  const program = isSea() ? [process.execPath] : [process.execPath, __filename];
+  const ids = ['--uid', String(options.uid), '--runtime-dir', options.runtimeDirectory];
+  let janitor: Disposable | undefined;
   let isEnding = false;
   const end = async (code: number): Promise<never> => {
     if (!isEnding) {
       isEnding = true;
       await daemon.stop().catch((error: unknown) => log.error('stopping failed', { error }));
+      void janitor?.dispose();
       process.exit(code);
     }
     return new Promise<never>(() => undefined);
@@ -123,6 +205,7 @@ async function runDaemon(options: {
     process.stderr.write(`${toError(error).message}\n`);
     return 1;
   }
+  janitor = startJanitor([...program, 'cleanup', '--unless-running', ...ids], log.child('janitor'));
   process.stdout.write('ready\n');
   await daemon.ended;
   return end(0);

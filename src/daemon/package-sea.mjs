@@ -1,5 +1,6 @@
 // Makes the daemon one executable: Node's own binary, our bundle, and the device addon as an asset.
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { chmod, copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { include_dir as headers } from 'node-api-headers';
@@ -31,6 +32,11 @@ export async function packageDaemon() {
   // Half of Node's size is symbols that nobody reads there.
   await run('strip', [target]);
   await inject(target, 'NODE_SEA_BLOB', await readFile(config.output), { sentinelFuse: fuse });
+  // What the extension knows its daemon by.
+  const digest = createHash('sha256')
+    .update(await readFile(target))
+    .digest('hex');
+  await writeFile('dist/nearfield-daemon.sha256', `${digest}\n`);
   // Renamed into place: the old one may be running.
   await rename(target, 'dist/nearfield-daemon');
 

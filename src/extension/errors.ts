@@ -9,6 +9,14 @@ export function daemonMissing(cause: unknown): NearfieldError {
   });
 }
 
+export function daemonOfOtherVersion(version: string): NearfieldError {
+  return new NearfieldError(`another window uses the daemon of version ${version}`, {
+    code: 'failed_precondition',
+    reason: 'extension.daemon-of-other-version',
+    hint: 'Disconnect there, or reload that window.',
+  });
+}
+
 export function daemonNotStarted(): NearfieldError {
   return new NearfieldError('the daemon could not be started', {
     code: 'permission_denied',

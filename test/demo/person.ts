@@ -1,5 +1,8 @@
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
+import { dirname, join } from 'node:path';
+import { daemonInstallFolder, daemonInstallPath } from '../../src/protocol/index.ts';
+import { repositoryRoot } from '../cluster/paths.ts';
 import { run, succeeds, waitFor } from '../cluster/shell.ts';
 import { at, isRoot } from './paths.ts';
 
@@ -39,17 +42,25 @@ export async function permitDaemon(person: Person, daemon: string): Promise<void
   if (!person.isOurs) {
     return;
   }
+  const digest = (await readFile(`${daemon}.sha256`, 'utf8')).trim();
   const draft = at('sudoers');
-  await writeFile(draft, sudoersRule(person, daemon), { mode: 0o440 });
+  await writeFile(draft, sudoersRule(person, daemon, digest), { mode: 0o440 });
   // A file with a mistake in it would take sudo away from the whole machine.
   await run('visudo', ['--check', '--file', draft]);
   await run('install', ['-m', '0440', '-o', 'root', '-g', 'root', draft, sudoersFile]);
 }
 
-export function sudoersRule({ name, uid, gid }: Person, daemon: string): string {
-  const escaped = daemon.replace(/[\\,:= ]/g, '\\$&');
-  return `${name} ALL=(root) NOPASSWD: ${escaped} run --uid ${uid} --gid ${gid}\n`;
+/** The packaged daemon may install itself, and what is installed may be run: for this person, with these arguments. */
+export function sudoersRule({ name, uid, gid }: Person, daemon: string, digest: string): string {
+  const ids = `--uid ${uid} --gid ${gid}`;
+  const commands = [
+    `${escaped(daemon)} install --digest ${digest} --then-run ${ids}`,
+    `${escaped(daemonInstallPath(digest))} run ${ids}`,
+  ];
+  return `${name} ALL=(root) NOPASSWD: ${commands.join(', ')}\n`;
 }
+
+const escaped = (path: string): string => path.replace(/[\\,:= ]/g, '\\$&');
 
 /** Also after a crash: needs no memory of how far the demo had come. */
 export async function removePerson(): Promise<void> {
@@ -57,6 +68,7 @@ export async function removePerson(): Promise<void> {
     return;
   }
   await rm(sudoersFile, { force: true });
+  await removeInstalled();
   const uid = Number(await run('id', ['-u', name]).catch(() => Number.NaN));
   if (!Number.isInteger(uid)) {
     return;
@@ -94,4 +106,14 @@ async function processesOf(uid: number): Promise<number[]> {
     }
   }
   return found;
+}
+
+/** The copy of the daemon that this build has installed, unless somebody works with it. */
+async function removeInstalled(): Promise<void> {
+  const digest = await readFile(join(repositoryRoot, 'dist/nearfield-daemon.sha256'), 'utf8').catch(() => '');
+  const path = daemonInstallPath(digest.trim());
+  if (digest !== '' && !(await succeeds('pgrep', ['-f', `^${path} `]))) {
+    await rm(dirname(path), { recursive: true, force: true });
+    await rmdir(daemonInstallFolder).catch(() => undefined);
+  }
 }

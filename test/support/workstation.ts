@@ -1,10 +1,17 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chown, copyFile, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, chown, copyFile, cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { daemonInstallFolder } from '../../src/protocol/index.ts';
 import { coreDnsBinary } from '../cluster/cache.ts';
 import { run, succeeds, waitFor } from '../cluster/shell.ts';
 
 const userName = 'nearfield';
+
+const isThere = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
 
 export interface Workstation {
   readonly namespace: string;
@@ -41,6 +48,7 @@ export async function openWorkstation(index = 1): Promise<Workstation> {
   const home = `/var/lib/nearfield-ws${index}`;
   const sudoers = `/etc/sudoers.d/nearfield-ws${index}`;
   const children: ChildProcess[] = [];
+  const wasInstalled = await isThere(daemonInstallFolder);
 
   const down = async (): Promise<void> => {
     for (const child of children) {
@@ -61,6 +69,9 @@ export async function openWorkstation(index = 1): Promise<Workstation> {
     await rm(`/etc/netns/${namespace}`, { recursive: true, force: true });
     await rm(home, { recursive: true, force: true });
     await rm(sudoers, { force: true });
+    if (!wasInstalled) {
+      await rm(daemonInstallFolder, { recursive: true, force: true });
+    }
   };
   await down();
 
@@ -110,7 +121,9 @@ export async function openWorkstation(index = 1): Promise<Workstation> {
       return child;
     },
     async allowSudo(program) {
-      await writeFile(sudoers, `${userName} ALL=(root) NOPASSWD: ${program}\n`, { mode: 0o440 });
+      // The packaged program installs itself, and what is installed is run from then on.
+      const installed = `${daemonInstallFolder}/*/nearfield-daemon`;
+      await writeFile(sudoers, `${userName} ALL=(root) NOPASSWD: ${program}, ${installed}\n`, { mode: 0o440 });
     },
     async give(path, name) {
       const target = join(home, name);

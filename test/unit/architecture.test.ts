@@ -31,8 +31,8 @@ const reserved: { what: RegExp; in: string[]; because: string }[] = [
   { what: /^@kubernetes\//, in: ['kube/'], because: 'its port-forward and informer have faults that kube repairs' },
   {
     what: /^(node:)?child_process$/,
-    in: ['daemon/os/', 'connector/reach/', 'extension/daemon-launcher/'],
-    because: 'starting programs is watched in three places',
+    in: ['daemon/os/', 'daemon/life/', 'daemon/service/', 'connector/reach/', 'extension/daemon-launcher/'],
+    because: 'starting programs is watched in five places',
   },
 ];
 

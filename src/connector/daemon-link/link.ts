@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net';
-import { type GenericSchema, type InferOutput, safeParse } from 'valibot';
+import * as v from 'valibot';
 import {
   createMessageConnection,
   type MessageConnection,
@@ -12,12 +12,14 @@ import {
   type AppliedNetwork,
   appliedNetworkSchema,
   attachResultSchema,
+  type DaemonProbe,
   type DaemonStatus,
   type DesiredNetwork,
   type DialFrame,
   DialFrameReader,
   DialFrameWriter,
   daemonMethod,
+  daemonProbeSchema,
   daemonStatusSchema,
   type ListenParams,
   serializeDialFrame,
@@ -140,18 +142,31 @@ export class DaemonLink {
 }
 
 /** Undefined when nobody answers. */
-export async function probeDaemon(sockets: DaemonSockets, clock: Clock): Promise<DaemonStatus | undefined> {
+export function probeDaemon(sockets: DaemonSockets, clock: Clock): Promise<DaemonProbe | undefined> {
+  return withControl(sockets, clock, (rpc) => ask(rpc, clock, daemonMethod.status, {}, daemonProbeSchema)).catch(
+    () => undefined,
+  );
+}
+
+/** Asks a daemon that nobody uses to end. Errors: `connector.daemon-refused`, `connector.daemon-unreachable`. */
+export function quitDaemon(sockets: DaemonSockets, clock: Clock): Promise<void> {
+  return withControl(sockets, clock, async (rpc) => {
+    await ask(rpc, clock, daemonMethod.quit, {}, v.object({}));
+  });
+}
+
+async function withControl<T>(
+  sockets: DaemonSockets,
+  clock: Clock,
+  work: (rpc: MessageConnection) => Promise<T>,
+): Promise<T> {
+  const control = await openSocket(sockets.control, clock);
+  const rpc = startRpc(control);
   try {
-    const control = await openSocket(sockets.control, clock);
-    const rpc = startRpc(control);
-    try {
-      return await ask(rpc, clock, daemonMethod.status, {}, daemonStatusSchema);
-    } finally {
-      rpc.dispose();
-      control.destroy();
-    }
-  } catch {
-    return undefined;
+    return await work(rpc);
+  } finally {
+    rpc.dispose();
+    control.destroy();
   }
 }
 
@@ -181,19 +196,19 @@ function startRpc(socket: Socket): MessageConnection {
   return rpc;
 }
 
-async function ask<S extends GenericSchema>(
+async function ask<S extends v.GenericSchema>(
   rpc: MessageConnection,
   clock: Clock,
   method: string,
   params: object,
   schema: S,
-): Promise<InferOutput<S>> {
+): Promise<v.InferOutput<S>> {
   const answer: unknown = await withTimeout(clock, callTimeoutMs, 'the daemon', () =>
     rpc.sendRequest(method, params),
   ).catch((error: unknown) => {
     throw error instanceof ResponseError ? daemonRefused(error.message) : daemonUnreachable(error);
   });
-  const parsed = safeParse(schema, answer);
+  const parsed = v.safeParse(schema, answer);
   if (!parsed.success) {
     throw daemonRefused(`the daemon's answer to ${method} is not understood`);
   }

@@ -32,7 +32,7 @@ export interface ClusterDialerDeps {
 /** An open TCP connection in the cluster. Nothing is read from it until it is joined; then it belongs to the relay. */
 export interface ClusterConnection {
   /** Relays until both directions are over. The socket must be open for half-close (`allowHalfOpen`). */
-  join(socket: Socket): void;
+  join(socket: Socket, onClosed?: () => void): void;
   /** For a consumer that is no socket: the same as `join`, by hand. */
   attach(makeHandlers: (stream: TunnelStream) => TunnelHandlers): void;
   reset(): void;
@@ -202,7 +202,7 @@ function connectionOf(stream: TunnelStream, late: LateHandlers): ClusterConnecti
     stream.resume();
   };
   return {
-    join: (socket) => attach(() => relaySocket(socket, stream)),
+    join: (socket, onClosed) => attach(() => relaySocket(socket, stream, onClosed ? { onClosed } : {})),
     attach,
     reset: () => stream.reset(),
   };

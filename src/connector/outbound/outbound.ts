@@ -17,6 +17,7 @@ const backlog = 4_096;
 const servfail = 2;
 
 interface Waiting {
+  readonly id: number;
   readonly connection: ClusterConnection;
   readonly timer: Disposable;
 }
@@ -30,6 +31,8 @@ export class Outbound implements Disposable {
   readonly #deps: OutboundDeps;
   readonly #waiting = new Map<string, Waiting>();
   readonly #udp = new Map<number, UdpFlow>();
+  /** What gives up a TCP dial that has not become a connection. */
+  readonly #cancels = new Map<number, () => void>();
   readonly #dialer: ClusterDialer;
   readonly #servers: Server[] = [];
   readonly #subscription: Disposable;
@@ -64,7 +67,7 @@ export class Outbound implements Disposable {
       server.close();
     }
     for (const key of [...this.#waiting.keys()]) {
-      this.#forget(key)?.reset();
+      this.#forget(key)?.connection.reset();
     }
     for (const flow of this.#udp.values()) {
       flow.close();
@@ -87,6 +90,7 @@ export class Outbound implements Disposable {
       case 'close':
         this.#udp.get(frame.id)?.close();
         this.#udp.delete(frame.id);
+        this.#cancels.get(frame.id)?.();
         break;
       case 'lookup':
         void this.#lookup(frame.id, frame.name, frame.qtype);
@@ -104,13 +108,17 @@ export class Outbound implements Disposable {
   }
 
   async #startTcp(question: DialQuestion): Promise<void> {
-    const outcome = await this.#dialer.dialTcp(connIdOf(question));
-    if (outcome.result === 'ok' && this.#isDisposed) {
+    const { id } = question;
+    const cancelled = new AbortController();
+    this.#cancels.set(id, () => cancelled.abort());
+    const outcome = await this.#dialer.dialTcp(connIdOf(question), cancelled.signal);
+    this.#cancels.delete(id);
+    if (outcome.result === 'ok' && (this.#isDisposed || cancelled.signal.aborted)) {
       outcome.connection.reset();
     } else if (outcome.result === 'ok') {
       this.#expect(question, outcome.connection);
     }
-    this.#answer(question.id, outcome.result);
+    this.#answer(id, outcome.result);
   }
 
   #answer(id: number, result: DialResult): void {
@@ -119,31 +127,45 @@ export class Outbound implements Disposable {
 
   /** Waits for the socket that the daemon's yes lets in. */
   #expect(question: DialQuestion, connection: ClusterConnection): void {
+    const { id } = question;
     const key = keyOf(formatIp(question.destination), question.peerPort);
-    this.#forget(key)?.reset();
-    const timer = this.#deps.clock.after(acceptTimeoutMs, () => this.#forget(key)?.reset());
-    this.#waiting.set(key, { connection, timer });
+    const giveUp = (): void => {
+      this.#forget(key)?.connection.reset();
+      this.#closed(id);
+    };
+    this.#forget(key)?.connection.reset();
+    const timer = this.#deps.clock.after(acceptTimeoutMs, giveUp);
+    this.#cancels.set(id, giveUp);
+    this.#waiting.set(key, { id, connection, timer });
   }
 
   #accept(socket: Socket): void {
     socket.on('error', () => undefined);
     const peer = parseIp(socket.remoteAddress ?? '');
     const key = peer ? keyOf(formatIp(unmapIp(peer)), socket.remotePort ?? 0) : '';
-    const connection = this.#forget(key);
-    if (!connection) {
+    const waiting = this.#forget(key);
+    if (!waiting) {
       this.#deps.log.debug('a connection that nobody waits for was destroyed');
       socket.destroy();
       return;
     }
-    connection.join(socket);
+    waiting.connection.join(socket, () => this.#closed(waiting.id));
     socket.resume();
   }
 
-  #forget(key: string): ClusterConnection | undefined {
+  #forget(key: string): Waiting | undefined {
     const waiting = this.#waiting.get(key);
-    this.#waiting.delete(key);
-    void waiting?.timer.dispose();
-    return waiting?.connection;
+    if (waiting) {
+      this.#waiting.delete(key);
+      this.#cancels.delete(waiting.id);
+      void waiting.timer.dispose();
+    }
+    return waiting;
+  }
+
+  /** The daemon ties its entry to the stream. */
+  #closed(id: number): void {
+    this.#deps.daemon.send({ type: 'close', id });
   }
 
   #startUdp(question: DialQuestion): void {

@@ -23,6 +23,7 @@ const methods = [
   'install',
   'uninstall',
   'probeDaemon',
+  'quitDaemon',
 ] as const satisfies (keyof Connector)[];
 export type Method = (typeof methods)[number];
 
@@ -141,6 +142,7 @@ export function connectorOver(channel: Channel, log: Logger, end: () => Promise<
     install: (request) => call('install', request),
     uninstall: (request) => call('uninstall', request),
     probeDaemon: (sockets) => call('probeDaemon', sockets),
+    quitDaemon: (sockets) => call('quitDaemon', sockets),
     dispose: async () => {
       isEnded = true;
       await end();

@@ -9,7 +9,7 @@ import {
   StreamMessageReader,
   StreamMessageWriter,
 } from 'vscode-jsonrpc/node';
-import { type Logger, toError } from '../../base/index.ts';
+import { type Clock, type Logger, toError } from '../../base/index.ts';
 import {
   type AppliedNetwork,
   applyParamsSchema,
@@ -43,12 +43,17 @@ export interface ControlHandlers {
 
 export interface ControlOptions {
   readonly uid: number;
+  readonly clock: Clock;
   readonly handlers: ControlHandlers;
   readonly log: Logger;
 }
 
 const maxConnections = 32;
 const maxMessageBytes = 1024 * 1024;
+/** A connector sends a handful when namespaces change. */
+const maxRequestsPerSecond = 100;
+/** Whoever connects says something, or is in the way of others. */
+const firstRequestMs = 10_000;
 
 /** The local API. The socket's folder belongs to one user; every message is checked all the same. */
 export function createControlServer(options: ControlOptions): Server {
@@ -57,10 +62,16 @@ export function createControlServer(options: ControlOptions): Server {
   return server;
 }
 
-function serve(socket: Socket, { uid, handlers, log }: ControlOptions): void {
+function serve(socket: Socket, { uid, clock, handlers, log }: ControlOptions): void {
   let client: ControlClient | undefined;
   let received = 0;
-  const rpc = createMessageConnection(new StreamMessageReader(socket), new StreamMessageWriter(socket));
+  let requests = 0;
+  let secondBegan = clock.nowMs();
+  const silence = clock.after(firstRequestMs, () => socket.destroy());
+  const reader = new StreamMessageReader(socket);
+  // Its timer for half a message starts itself again for ever, also after the connection is gone.
+  reader.partialMessageTimeout = 0;
+  const rpc = createMessageConnection(reader, new StreamMessageWriter(socket));
   const required = (): ControlClient => {
     if (!client) {
       throw notAttached();
@@ -82,6 +93,16 @@ function serve(socket: Socket, { uid, handlers, log }: ControlOptions): void {
   ): void => {
     rpc.onRequest(method, async (params: unknown) => {
       received = 0;
+      void silence.dispose();
+      if (clock.nowMs() - secondBegan > 1_000) {
+        secondBegan = clock.nowMs();
+        requests = 0;
+      }
+      if (++requests > maxRequestsPerSecond) {
+        log.warn('control connection ended: too many requests');
+        socket.destroy();
+        throw new ResponseError(ErrorCodes.InvalidRequest, badRequest('too many requests').message);
+      }
       const parsed = safeParse(schema, params ?? {});
       if (!parsed.success) {
         throw new ResponseError(
@@ -121,6 +142,7 @@ function serve(socket: Socket, { uid, handlers, log }: ControlOptions): void {
     return {};
   });
   end(rpc, socket, async () => {
+    void silence.dispose();
     if (client) {
       await handlers.detached(client);
     }

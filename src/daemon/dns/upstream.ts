@@ -1,112 +1,130 @@
-import { createSocket, type Socket } from 'node:dgram';
-import { connect } from 'node:net';
-import { type Clock, type Disposable, withTimeout } from '../../base/index.ts';
+import type { Clock, Disposable, Logger } from '../../base/index.ts';
+import { upstreamFailed } from '../errors.ts';
+import { Exchange, type Link } from './upstream/exchange.ts';
+import { TcpLink } from './upstream/tcp.ts';
+import { UdpLink } from './upstream/udp.ts';
 
 export interface Upstream extends Disposable {
-  /** The upstream's answer, byte for byte. Rejects when there is none in time. */
+  /** The upstream's answer, byte for byte, with the message's id. Rejects when there is none in time. */
   forward(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer>;
 }
 
 export interface UpstreamOptions {
-  readonly address: string;
+  /** Resolvers, best first. */
+  readonly addresses: readonly string[];
+  /** 53, unless it is a test's. */
+  readonly port?: number;
   readonly clock: Clock;
-  /** Source ports that the redirect lets pass: our own questions must not come back to us. */
+  readonly log: Logger;
+  /**
+   * Source ports that the redirect lets pass: our own questions must not come back to us. Ports that somebody else
+   * holds are passed over – a second user's daemon has the same list. Empty: any port.
+   */
   readonly sourcePorts: readonly number[];
 }
 
-const timeoutMs = 4_000;
 const maxWaiting = 2_000;
+/** How long the resolver that answered instead of a better one is asked first. */
+const preferredMs = 30_000;
 
-/** Hands questions to the resolver that the machine had before. */
+/** One resolver, both ways. */
+export interface UpstreamServer extends Disposable {
+  readonly udp: Link;
+  readonly tcp: Link;
+}
+
+export type OpenServer = (address: string, sourcePorts: readonly number[]) => UpstreamServer;
+
+/** Hands questions to the resolvers that the machine had before. */
 export class UpstreamResolver implements Upstream {
   readonly #options: UpstreamOptions;
-  readonly #socket: Socket;
-  readonly #waiting = new Map<number, (answer: Buffer) => void>();
-  readonly #bound: Promise<void>;
-  #nextId = Math.floor(Math.random() * 65_536);
-  #nextPort = 0;
+  readonly #open: OpenServer;
+  readonly #exchanges = new Set<Exchange>();
+  #addresses: readonly string[] = [];
+  #servers: readonly UpstreamServer[] = [];
+  #preferred: { readonly server: UpstreamServer; readonly untilMs: number } | undefined;
 
-  constructor(options: UpstreamOptions) {
+  constructor(options: UpstreamOptions, open: OpenServer = sockets(options)) {
     this.#options = options;
-    this.#socket = createSocket(options.address.includes(':') ? 'udp6' : 'udp4');
-    this.#socket.on('error', () => undefined);
-    this.#socket.on('message', (message) => {
-      const id = message.length > 2 ? message.readUInt16BE(0) : -1;
-      this.#waiting.get(id)?.(message);
-    });
-    this.#bound = new Promise((resolve) => this.#socket.bind(options.sourcePorts[0] ?? 0, () => resolve()));
+    this.#open = open;
+    this.setAddresses(options.addresses);
   }
 
-  async forward(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer> {
-    await this.#bound;
-    const ask = transport === 'udp' ? this.#overUdp : this.#overTcp;
-    return withTimeout(this.#options.clock, timeoutMs, 'the upstream resolver', (signal) =>
-      ask.call(this, message, signal),
+  /** The machine's resolvers changed. Questions on their way to the old ones fail. */
+  setAddresses(addresses: readonly string[]): void {
+    if (this.#servers.length > 0 && addresses.join() === this.#addresses.join()) {
+      return;
+    }
+    this.#addresses = addresses;
+    this.#preferred = undefined;
+    for (const server of this.#servers) {
+      void server.dispose();
+    }
+    const { sourcePorts } = this.#options;
+    // Each resolver has ports of its own, so that no two sockets share one.
+    this.#servers = addresses.map((address, index) =>
+      this.#open(
+        address,
+        sourcePorts.filter((_, each) => each % addresses.length === index),
+      ),
     );
   }
 
-  dispose(): void {
-    this.#socket.close();
-  }
-
-  /** Ids are ours on the way, so that two programs with the same one do not meet. */
-  #overUdp(message: Buffer, signal: AbortSignal): Promise<Buffer> {
-    return new Promise((resolve, reject) => {
-      const id = this.#freeId();
-      if (id === undefined) {
-        reject(new RangeError('too many questions are waiting'));
-        return;
-      }
-      const original = message.readUInt16BE(0);
-      const end = (): void => void this.#waiting.delete(id);
-      signal.addEventListener('abort', end, { once: true });
-      this.#waiting.set(id, (answer) => {
-        end();
-        const copy = Buffer.from(answer);
-        copy.writeUInt16BE(original, 0);
-        resolve(copy);
-      });
-      const copy = Buffer.from(message);
-      copy.writeUInt16BE(id, 0);
-      this.#socket.send(copy, 53, this.#options.address, (error) => {
-        if (error) {
-          end();
-          reject(error);
-        }
-      });
-    });
-  }
-
-  #freeId(): number | undefined {
-    if (this.#waiting.size >= maxWaiting) {
-      return undefined;
+  /** Errors: `base.timeout`, `daemon.upstream-failed`. */
+  forward(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer> {
+    if (this.#exchanges.size >= maxWaiting) {
+      return Promise.reject(upstreamFailed('too many questions are waiting'));
     }
-    do {
-      this.#nextId = (this.#nextId + 1) & 0xffff;
-    } while (this.#waiting.has(this.#nextId));
-    return this.#nextId;
-  }
-
-  #overTcp(message: Buffer, signal: AbortSignal): Promise<Buffer> {
-    const { sourcePorts, address } = this.#options;
-    // The first port is the UDP socket's; the others are taken in turn, so that one in TIME_WAIT is no obstacle.
-    const localPort = sourcePorts[1 + (this.#nextPort++ % Math.max(1, sourcePorts.length - 1))];
+    const { clock } = this.#options;
+    const preferred = this.#preferred && this.#preferred.untilMs > clock.nowMs() ? this.#preferred.server : undefined;
+    const servers = preferred
+      ? [preferred, ...this.#servers.filter((server) => server !== preferred)]
+      : [...this.#servers];
     return new Promise((resolve, reject) => {
-      const socket = connect({ host: address, port: 53, ...(localPort ? { localPort } : {}) });
-      let received: Buffer = Buffer.alloc(0);
-      signal.addEventListener('abort', () => socket.destroy(), { once: true });
-      socket.on('error', reject);
-      socket.on('close', () => reject(new RangeError('the upstream closed')));
-      socket.on('data', (chunk) => {
-        received = Buffer.concat([received, chunk]);
-        if (received.length >= 2 && received.length >= 2 + received.readUInt16BE(0)) {
-          resolve(received.subarray(2, 2 + received.readUInt16BE(0)));
-          socket.destroy();
-        }
-      });
-      const prefix = Buffer.alloc(2);
-      prefix.writeUInt16BE(message.length);
-      socket.write(Buffer.concat([prefix, message]));
+      const links = servers.map((server) => server[transport]);
+      const exchange = new Exchange(
+        { clock, links, message, mayBeLost: transport === 'udp' },
+        {
+          answered: (answer, index) => {
+            this.#exchanges.delete(exchange);
+            const server = servers[index];
+            if (index > 0 && server) {
+              this.#preferred = { server, untilMs: clock.nowMs() + preferredMs };
+            }
+            resolve(answer);
+          },
+          failed: (error) => {
+            this.#exchanges.delete(exchange);
+            reject(error);
+          },
+        },
+      );
+      this.#exchanges.add(exchange);
+      exchange.start();
     });
   }
+
+  dispose(): void {
+    for (const exchange of [...this.#exchanges]) {
+      exchange.end(upstreamFailed('the network is being taken down'));
+    }
+    for (const server of this.#servers) {
+      void server.dispose();
+    }
+  }
+}
+
+function sockets({ clock, log, port = 53 }: UpstreamOptions): OpenServer {
+  return (address, sourcePorts) => {
+    const udp = new UdpLink({ address, port, sourcePorts, log });
+    const tcp = new TcpLink({ address, port, sourcePorts, clock });
+    return {
+      udp,
+      tcp,
+      dispose() {
+        udp.dispose();
+        tcp.dispose();
+      },
+    };
+  };
 }

@@ -23,8 +23,11 @@ export interface NetworkWindow {
   readonly lookup: (name: string, qtype: number, signal: AbortSignal) => Promise<LookupResult>;
 }
 
-/** Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. */
-const upstreamPorts = [30_053, 30_054, 30_055, 30_056, 30_057, 30_058, 30_059, 30_060];
+/**
+ * Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. One
+ * list for every user's daemon, each takes a few: a question that one let pass and the other did not would go round.
+ */
+const upstreamPorts = Array.from({ length: 32 }, (_, index) => 30_053 + index);
 const trimAfterMs = 2_000;
 const searchDevice = 'tel2-search';
 
@@ -36,6 +39,7 @@ interface Up {
   readonly backend: NetworkBackend;
   readonly resolver: ResolverBackend;
   readonly resolvers: readonly IpBytes[];
+  readonly upstream: UpstreamResolver;
   readonly dns: DnsServer;
   readonly dnsPort: number;
 }
@@ -84,7 +88,7 @@ export class MachineNetwork {
       address4,
       address6,
       carrier,
-      client: { dns: desired.dns, lookup: window.lookup },
+      client: { dns: desired.dns, subnets, lookup: window.lookup },
     };
     const others = [...this.#wanted].filter(([other]) => other !== window).map(([, each]) => each);
     checkWindows(wanted, others);
@@ -162,6 +166,7 @@ export class MachineNetwork {
               excludeSuffixes: first.desired.dns.excludeSuffixes,
               includeSuffixes: first.desired.dns.includeSuffixes,
               timeoutMs: first.desired.dns.timeoutMs,
+              stats: up.dns.stats,
             },
           }
         : {}),
@@ -188,7 +193,26 @@ export class MachineNetwork {
     }
   }
 
-  async #converge({ backend, pipeline, dns, dnsPort, device, resolver, resolvers }: Up): Promise<void> {
+  /** Another network, another resolver: called now and then, and never beside another change. */
+  async checkResolvers(): Promise<void> {
+    const up = this.#up;
+    const resolvers = up && (await this.#deps.platform.resolvers());
+    if (
+      up &&
+      resolvers &&
+      resolvers.length > 0 &&
+      resolvers.map(formatIp).join() !== up.resolvers.map(formatIp).join()
+    ) {
+      this.#deps.log.info('the machine has other resolvers', { resolvers: resolvers.map(formatIp) });
+      this.#up = { ...up, resolvers };
+      await this.#converge(this.#up);
+    } else if (up) {
+      await askUpstream(up);
+    }
+  }
+
+  async #converge(up: Up): Promise<void> {
+    const { backend, pipeline, dns, dnsPort, device, resolver, resolvers } = up;
     const all = [...this.#wanted.values()];
     await backend.apply({ device: device.name, ...sumOf(all) });
     pipeline.carriers = all.map(({ carrier }) => carrier);
@@ -205,7 +229,9 @@ export class MachineNetwork {
       sourcePorts: upstreamPorts,
       routedDomains: [...new Set(domains)],
       searchDomains: [...new Set([searchDevice, ...all.map(({ desired }) => desired.dns.namespace)])],
+      subnets: all.flatMap(({ subnets }) => subnets),
     });
+    await askUpstream(up);
   }
 
   async #bringUp(resolvers: readonly IpBytes[]): Promise<Up> {
@@ -218,21 +244,27 @@ export class MachineNetwork {
       scope.defer(() => backend.clear());
       const pipeline = scope.own(new Pipeline({ device, clock }));
       pipeline.start();
-      const address = formatIp(resolvers[0] ?? Uint8Array.of(127, 0, 0, 1));
-      const upstream = scope.own(new UpstreamResolver({ address, clock, sourcePorts: upstreamPorts }));
-      const dns = scope.own(new DnsServer({ clock, log: log.child('dns'), upstream }));
-      const dnsPort = await dns.listen();
+      const addresses = resolvers.map(formatIp);
+      const dnsLog = log.child('dns');
+      const upstream = scope.own(new UpstreamResolver({ addresses, clock, log: dnsLog, sourcePorts: upstreamPorts }));
+      const dns = scope.own(new DnsServer({ clock, log: dnsLog, upstream }));
+      // Over IPv6 too: the machine's next resolver may be asked so.
+      const dnsPort = await dns.listen({ ipv6: true });
       const resolver = await platform.createResolver(uid);
       scope.defer(() => resolver.clear());
       await platform.firewall.open(device.name);
       scope.defer(() => platform.firewall.close(device.name));
       log.info('network is up', { device: device.name });
-      return { scope, device, pipeline, backend, resolver, resolvers, dns, dnsPort };
+      return { scope, device, pipeline, backend, resolver, resolvers, upstream, dns, dnsPort };
     } catch (error) {
       await scope.dispose();
       throw error;
     }
   }
+}
+
+async function askUpstream({ upstream, resolver, resolvers }: Up): Promise<void> {
+  upstream.setAddresses(((await resolver.upstreams?.()) ?? resolvers).map(formatIp));
 }
 
 function toSubnets(texts: readonly string[]): Subnet[] {

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { Disposable, Event, IpBytes, Subnet } from '../../base/index.ts';
 import type { TunDevice } from '../tun/device.ts';
 
@@ -40,12 +41,16 @@ export interface ResolverPlan {
   readonly routedDomains: readonly string[];
   /** Appended to names of one label: the search device, then the connected namespace. */
   readonly searchDomains: readonly string[];
+  /** The cluster's addresses: the names of these are the cluster's to tell. */
+  readonly subnets: readonly Subnet[];
 }
 
 export interface ResolverBackend {
   readonly kind: 'systemd-resolved' | 'nft-redirect' | 'resolver-files' | 'nrpt' | 'fake';
   apply(plan: ResolverPlan): Promise<void>;
   clear(): Promise<void>;
+  /** Where our own questions go, when not to the plan's resolvers. Asked after `apply`, and now and then. */
+  upstreams?(): Promise<readonly IpBytes[] | undefined>;
 }
 
 /** Lets connections of the device through a firewall that drops by default. */
@@ -61,6 +66,8 @@ export interface Platform {
   createNetwork(): NetworkBackend & Disposable;
   createResolver(uid: number): Promise<ResolverBackend>;
   readonly firewall: FirewallBackend;
+  /** The user at the other end of a local socket; undefined when the system does not say. */
+  peerOf(socket: Socket): number | undefined;
   /** Gives back memory that only starting needed. */
   trim(): void;
   /** The resolvers that the machine uses, best first. */

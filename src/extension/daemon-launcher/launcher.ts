@@ -3,8 +3,9 @@ import { accessSync, constants } from 'node:fs';
 import * as vscode from 'vscode';
 import { type Logger, NearfieldError, sleep, systemClock } from '../../base/index.ts';
 import type { Connector, DaemonSockets } from '../../connector/index.ts';
-import { daemonSocketPaths } from '../../protocol/index.ts';
-import { daemonMissing, daemonNotStarted } from '../errors.ts';
+import { clientVersion, daemonSocketPaths } from '../../protocol/index.ts';
+import { daemonMissing, daemonNotStarted, daemonOfOtherVersion } from '../errors.ts';
+import { findInstalled, readDigest } from './installed.ts';
 
 const pollMs = 100;
 /** Without a password the daemon is there within a moment. */
@@ -33,7 +34,7 @@ export class DaemonLauncher {
     const uid = process.getuid?.() ?? 0;
     const gid = process.getgid?.() ?? uid;
     const sockets = daemonSocketPaths(uid);
-    if (await this.#deps.connector.probeDaemon(sockets)) {
+    if (await this.#isCurrent(sockets)) {
       return sockets;
     }
     const { daemonPath, log } = this.#deps;
@@ -42,7 +43,7 @@ export class DaemonLauncher {
     } catch (error) {
       throw daemonMissing(error);
     }
-    const command = [daemonPath, 'run', '--uid', String(uid), '--gid', String(gid)];
+    const command = await commandFor(daemonPath, ['--uid', String(uid), '--gid', String(gid)]);
     log.info('starting the daemon', { uid });
     const failed = startSilently(uid === 0 ? command : ['sudo', '-n', ...command]);
     if (await this.#appears(sockets, quickWaitMs, token, failed)) {
@@ -68,6 +69,21 @@ export class DaemonLauncher {
     throw daemonNotStarted();
   }
 
+  /** True when a daemon of this version runs. Another version that nobody uses any more is asked to end. */
+  async #isCurrent(sockets: DaemonSockets): Promise<boolean> {
+    const { connector, log } = this.#deps;
+    const status = await connector.probeDaemon(sockets);
+    if (!status || status.version === clientVersion) {
+      return status !== undefined;
+    }
+    if (status.clients > 0) {
+      throw daemonOfOtherVersion(status.version);
+    }
+    log.info('a daemon of another version is replaced', { version: status.version });
+    await connector.quitDaemon(sockets);
+    return false;
+  }
+
   async #appears(
     sockets: DaemonSockets,
     limitMs: number,
@@ -80,16 +96,31 @@ export class DaemonLauncher {
       isOver = true;
     });
     while (!token.isCancellationRequested && systemClock.nowMs() < end) {
+      // Looked at before: a starter that has just ended may have started it.
+      const wasOver = isOver;
       if (await this.#deps.connector.probeDaemon(sockets)) {
         return true;
       }
-      if (isOver) {
+      if (wasOver) {
         return false;
       }
       await sleep(systemClock, pollMs);
     }
     return false;
   }
+}
+
+/**
+ * The copy that only root can change; where it is missing, the packaged one puts it there and starts it, so that one
+ * consent does both. In a development tree without a digest the built one is run as it is.
+ */
+async function commandFor(daemonPath: string, ids: readonly string[]): Promise<string[]> {
+  const digest = await readDigest(daemonPath);
+  if (digest === undefined) {
+    return [daemonPath, 'run', ...ids];
+  }
+  const installed = await findInstalled(digest);
+  return installed ? [installed, 'run', ...ids] : [daemonPath, 'install', '--digest', digest, '--then-run', ...ids];
 }
 
 /** Resolves when the program ends; a daemon that runs does not. */

@@ -97,6 +97,10 @@ export const daemonStatusSchema = v.object({
       excludeSuffixes: v.array(v.string()),
       includeSuffixes: v.array(v.string()),
       timeoutMs: v.number(),
+      /** Questions since the network came up, by what became of them. */
+      stats: v.optional(
+        v.object({ asked: count, fromCache: count, cluster: count, upstream: count, failed: count, timedOut: count }),
+      ),
     }),
   ),
   flows: v.object({ tcp: count, udp: count, halfOpen: count }),
@@ -109,6 +113,10 @@ export const daemonStatusSchema = v.object({
   resolver: v.optional(v.string()),
 });
 export type DaemonStatus = v.InferOutput<typeof daemonStatusSchema>;
+
+/** What every version's status has: enough to tell versions apart. */
+export const daemonProbeSchema = v.object({ version: v.string(), clients: count });
+export type DaemonProbe = v.InferOutput<typeof daemonProbeSchema>;
 
 export const healthConditionSchema = v.object({
   name: v.string(),
@@ -140,4 +148,12 @@ export interface DaemonSocketPaths {
 export function daemonSocketPaths(uid: number, runtimeDirectory = daemonRuntimeDirectory): DaemonSocketPaths {
   const directory = `${runtimeDirectory}/${uid}`;
   return { directory, control: `${directory}/daemon.sock`, dial: `${directory}/dial.sock` };
+}
+
+/** Where root keeps the daemon. Every folder above is root's on every distribution, and programs may run from it. */
+export const daemonInstallFolder = '/opt/nearfield';
+
+/** The path of the daemon with this SHA-256 (64 hex digits). */
+export function daemonInstallPath(digest: string, folder = daemonInstallFolder): string {
+  return `${folder}/${digest.slice(0, 16)}/nearfield-daemon`;
 }

@@ -6,6 +6,7 @@ import { createServer, type Socket } from 'node:net';
 import { systemClock } from '../../../src/base/index.ts';
 import { DaemonLink } from '../../../src/connector/daemon-link/link.ts';
 import { daemonSocketPaths } from '../../../src/protocol/index.ts';
+import { addressRecord } from '../../support/fake-connector.ts';
 
 const headerBytes = 16;
 const answerBytes = 64;
@@ -18,15 +19,19 @@ export function serveLoad(socket: Socket): void {
   socket.on('error', () => socket.destroy());
   const handle = (chunk: Buffer): void => {
     if (header.length < headerBytes) {
-      header = Buffer.concat([header, chunk]);
-      if (header.length >= headerBytes) {
-        const operation = header.toString('latin1', 0, 1);
-        if (operation === 'D') {
-          pour(socket, performance.now() + header.readUInt32LE(4));
-        } else if (operation === 'R') {
-          socket.end(block.subarray(0, answerBytes));
-        }
-        received += BigInt(header.length - headerBytes);
+      const all = Buffer.concat([header, chunk]);
+      header = all.subarray(0, headerBytes);
+      const operation = header.toString('latin1', 0, 1);
+      if (all.length < headerBytes) {
+        return;
+      }
+      if (operation === 'D') {
+        pour(socket, performance.now() + header.readUInt32LE(4));
+      } else if (operation === 'R') {
+        socket.end(block.subarray(0, answerBytes));
+      }
+      if (all.length > headerBytes) {
+        handle(all.subarray(headerBytes));
       }
       return;
     }
@@ -92,6 +97,9 @@ if (mode === 'bare') {
       link.send({ type: 'answer', id: frame.id, result: 'ok' });
     } else if (frame.type === 'datagram') {
       link.send({ type: 'datagram', id: frame.id, payload: frame.payload });
+    } else if (frame.type === 'lookup') {
+      const records = addressRecord(frame.name, frame.qtype, '10.201.7.7') ?? new Uint8Array(0);
+      link.send({ type: 'lookup-answer', id: frame.id, rcode: 0, records });
     }
   });
   const port4 = sink === 'node' ? await listen(applied.address4 ?? '') : Number(sink);

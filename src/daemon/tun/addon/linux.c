@@ -195,6 +195,17 @@ static napi_value close_device(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* peer(fd) -> the user at the other end of a unix socket, SO_PEERCRED; -1 when there is none. */
+static napi_value peer(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  struct ucred credentials;
+  socklen_t size = sizeof credentials;
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  int failed = getsockopt(to_int(env, argument), SOL_SOCKET, SO_PEERCRED, &credentials, &size);
+  return from_int(env, failed ? -1 : (int32_t)credentials.uid);
+}
+
 static int drop_segments(struct dl_phdr_info *object, size_t size, void *data) {
   uintptr_t page = sysconf(_SC_PAGESIZE);
   (void)size;
@@ -231,5 +242,6 @@ NAPI_MODULE_INIT() {
   add(env, exports, "write", write_packets);
   add(env, exports, "close", close_device);
   add(env, exports, "trim", trim);
+  add(env, exports, "peer", peer);
   return exports;
 }

@@ -1,0 +1,18 @@
+import type { OpenTarget } from '../target.ts';
+import { openControlTarget } from './control.ts';
+import { openDialTarget } from './dial.ts';
+import { openDnsCodecTarget, openDnsServerTarget } from './dns.ts';
+import { openNatTarget } from './nat.ts';
+import { openPacketTarget } from './packet.ts';
+import { openTunnelTarget } from './tunnel.ts';
+
+/** Everything that reads bytes of strangers. */
+export const targets: Readonly<Record<string, OpenTarget>> = {
+  packet: openPacketTarget,
+  nat: openNatTarget,
+  'dns-codec': openDnsCodecTarget,
+  'dns-server': openDnsServerTarget,
+  dial: openDialTarget,
+  control: openControlTarget,
+  tunnel: openTunnelTarget,
+};
