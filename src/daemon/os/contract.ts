@@ -44,7 +44,7 @@ export interface ResolverPlan {
 }
 
 export interface ResolverBackend {
-  readonly kind: 'systemd-resolved' | 'nft-redirect' | 'resolver-files' | 'nrpt' | 'fake';
+  readonly kind: 'systemd-resolved' | 'nft-redirect' | 'resolver-files' | 'nrpt' | 'none' | 'fake';
   apply(plan: ResolverPlan): Promise<void>;
   clear(): Promise<void>;
 }
