@@ -32,6 +32,8 @@ export interface DaemonOptions {
 }
 
 const quitDelayMs = 50;
+/** A machine that has moved to another network asks its new resolver for so long before we do. */
+const checkResolversMs = 5_000;
 const servfail = 2;
 
 /** One window: the connector at the other end of both sockets. */
@@ -110,6 +112,19 @@ export class Daemon {
         if (idleExitMs > 0 && this.#windows.size === 0 && clock.nowMs() - this.#idleSinceMs > idleExitMs) {
           log.info('nobody is connected: ending');
           this.#ended.resolve();
+        }
+      }),
+    );
+    let isChecking = false;
+    this.#scope.own(
+      clock.every(checkResolversMs, () => {
+        if (!isChecking) {
+          isChecking = true;
+          void this.#serially(() => this.#network.checkResolvers())
+            .catch((error: unknown) => log.warn('the resolvers could not be followed', { error }))
+            .finally(() => {
+              isChecking = false;
+            });
         }
       }),
     );

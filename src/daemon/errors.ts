@@ -97,3 +97,12 @@ export const noServiceManager = (): NearfieldError =>
     'no systemd runs here',
     'Start the daemon for each session instead.',
   );
+
+export const resolverFailed = (cause: unknown): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'daemon.resolver-failed',
+    `the machine's programs could not be led to our name server: ${cause instanceof Error ? cause.message : String(cause)}`,
+    'Install nftables (the program nft), or use systemd-resolved.',
+    cause,
+  );

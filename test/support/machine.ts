@@ -49,17 +49,23 @@ export async function openMachine({ packages }: { readonly packages?: string } =
     return pid !== '' && (await readFile(`/proc/${pid}/comm`, 'utf8')).trim() === 'cat' ? pid : undefined;
   });
   const enter = ['--target', inner, '--net', '--mount', '--pid', '--wd=/', '--'];
+  const started: ChildProcess[] = [];
   const machine: Machine = {
     folder,
     daemon: await buildDaemon(folder),
     run: ([...command], options = {}) => run('nsenter', [...enter, ...command], { timeoutMs: 20_000, ...options }),
     start(command) {
       const child = spawn('nsenter', [...enter, ...command], { stdio: ['pipe', 'pipe', 'pipe'] });
+      started.push(child);
       return processOf(child);
     },
     async close() {
       const ended = once(holder, 'exit');
       holder.stdin.end();
+      // One that stopped with its program would not take note of its end, and the namespace would wait.
+      for (const child of started) {
+        child.kill('SIGKILL');
+      }
       await ended;
       await rm(folder, { recursive: true, force: true });
     },

@@ -68,7 +68,7 @@ export class DnsServer implements Disposable {
       } catch (error) {
         await scope.dispose();
         if (ipv6 && hasCode(error, 'EADDRNOTAVAIL', 'EAFNOSUPPORT')) {
-          this.#log.warn('no IPv6 loopback: names are served over IPv4 only', { error });
+          this.#log.info('no IPv6 loopback: names are served over IPv4 only', { error });
           return this.listen();
         }
         if (attempt >= portAttempts || !hasCode(error, 'EADDRINUSE')) {

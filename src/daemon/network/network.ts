@@ -39,6 +39,7 @@ interface Up {
   readonly backend: NetworkBackend;
   readonly resolver: ResolverBackend;
   readonly resolvers: readonly IpBytes[];
+  readonly upstream: UpstreamResolver;
   readonly dns: DnsServer;
   readonly dnsPort: number;
 }
@@ -192,7 +193,26 @@ export class MachineNetwork {
     }
   }
 
-  async #converge({ backend, pipeline, dns, dnsPort, device, resolver, resolvers }: Up): Promise<void> {
+  /** Another network, another resolver: called now and then, and never beside another change. */
+  async checkResolvers(): Promise<void> {
+    const up = this.#up;
+    const resolvers = up && (await this.#deps.platform.resolvers());
+    if (
+      up &&
+      resolvers &&
+      resolvers.length > 0 &&
+      resolvers.map(formatIp).join() !== up.resolvers.map(formatIp).join()
+    ) {
+      this.#deps.log.info('the machine has other resolvers', { resolvers: resolvers.map(formatIp) });
+      this.#up = { ...up, resolvers };
+      await this.#converge(this.#up);
+    } else if (up) {
+      await askUpstream(up);
+    }
+  }
+
+  async #converge(up: Up): Promise<void> {
+    const { backend, pipeline, dns, dnsPort, device, resolver, resolvers } = up;
     const all = [...this.#wanted.values()];
     await backend.apply({ device: device.name, ...sumOf(all) });
     pipeline.carriers = all.map(({ carrier }) => carrier);
@@ -209,7 +229,9 @@ export class MachineNetwork {
       sourcePorts: upstreamPorts,
       routedDomains: [...new Set(domains)],
       searchDomains: [...new Set([searchDevice, ...all.map(({ desired }) => desired.dns.namespace)])],
+      subnets: all.flatMap(({ subnets }) => subnets),
     });
+    await askUpstream(up);
   }
 
   async #bringUp(resolvers: readonly IpBytes[]): Promise<Up> {
@@ -226,18 +248,23 @@ export class MachineNetwork {
       const dnsLog = log.child('dns');
       const upstream = scope.own(new UpstreamResolver({ addresses, clock, log: dnsLog, sourcePorts: upstreamPorts }));
       const dns = scope.own(new DnsServer({ clock, log: dnsLog, upstream }));
-      const dnsPort = await dns.listen({ ipv6: resolvers.some(({ length }) => length === 16) });
+      // Over IPv6 too: the machine's next resolver may be asked so.
+      const dnsPort = await dns.listen({ ipv6: true });
       const resolver = await platform.createResolver(uid);
       scope.defer(() => resolver.clear());
       await platform.firewall.open(device.name);
       scope.defer(() => platform.firewall.close(device.name));
       log.info('network is up', { device: device.name });
-      return { scope, device, pipeline, backend, resolver, resolvers, dns, dnsPort };
+      return { scope, device, pipeline, backend, resolver, resolvers, upstream, dns, dnsPort };
     } catch (error) {
       await scope.dispose();
       throw error;
     }
   }
+}
+
+async function askUpstream({ upstream, resolver, resolvers }: Up): Promise<void> {
+  upstream.setAddresses(((await resolver.upstreams?.()) ?? resolvers).map(formatIp));
 }
 
 function toSubnets(texts: readonly string[]): Subnet[] {

@@ -41,12 +41,16 @@ export interface ResolverPlan {
   readonly routedDomains: readonly string[];
   /** Appended to names of one label: the search device, then the connected namespace. */
   readonly searchDomains: readonly string[];
+  /** The cluster's addresses: the names of these are the cluster's to tell. */
+  readonly subnets: readonly Subnet[];
 }
 
 export interface ResolverBackend {
   readonly kind: 'systemd-resolved' | 'nft-redirect' | 'resolver-files' | 'nrpt' | 'none' | 'fake';
   apply(plan: ResolverPlan): Promise<void>;
   clear(): Promise<void>;
+  /** Where our own questions go, when not to the plan's resolvers. Asked after `apply`, and now and then. */
+  upstreams?(): Promise<readonly IpBytes[] | undefined>;
 }
 
 /** Lets connections of the device through a firewall that drops by default. */

@@ -26,7 +26,13 @@ export function relaySocket(socket: Socket, stream: TunnelStream, hooks: RelayHo
     }
   };
   const abort = (): void => {
-    if (!socket.destroyed) {
+    if (socket.destroyed) {
+      return;
+    }
+    if (socket.writableEnded && !socket.writableFinished) {
+      // Until its FIN is out the kernel's socket cannot be reset: Node would leave it open for good.
+      socket.once('finish', () => socket.resetAndDestroy());
+    } else {
       socket.resetAndDestroy();
     }
   };

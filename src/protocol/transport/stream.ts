@@ -14,7 +14,7 @@ export interface TunnelHandlers {
   onControl(code: number, body: Uint8Array): void;
   /** Payload in order. For UDP, `last` marks the end of a datagram. */
   onData(slice: Uint8Array, last: boolean): void;
-  /** The peer sends no more payload. At most once. */
+  /** The peer sends no more payload. At most once, and never when the stream breaks before. */
   onEnd(): void;
   /** After everything else, once. Without an error the peer ended in order. */
   onClose(error?: NearfieldError): void;
@@ -56,15 +56,23 @@ export class TunnelStream {
         this.reset();
       }
     });
-    stream.on('end', () => this.#end());
+    stream.on('end', () => {
+      // A reset and a lost connection end the stream object too; they are no end of the payload.
+      if (!stream.rstCode && !stream.destroyed) {
+        this.#end();
+      }
+    });
     stream.on('drain', () => handlers.onDrain());
     stream.on('trailers', (trailers: IncomingHttpHeaders) => this.#keepTrailers(trailers));
     stream.on('error', (error: Error) => {
       this.#failure ??= streamBroken(error.message, error);
     });
     stream.on('close', () => {
-      this.#end();
-      handlers.onClose(this.#failure ?? this.#grpcFailure());
+      const error = this.#failure ?? this.#grpcFailure();
+      if (!error) {
+        this.#end();
+      }
+      handlers.onClose(error);
     });
   }
 
@@ -170,7 +178,10 @@ export class TunnelStream {
 
   #grpcFailure(): NearfieldError | undefined {
     if (this.#isServer) {
-      return this.#stream.rstCode ? streamBroken(`reset with code ${this.#stream.rstCode}`) : undefined;
+      if (this.#stream.rstCode) {
+        return streamBroken(`reset with code ${this.#stream.rstCode}`);
+      }
+      return this.#finished ? undefined : streamBroken('the connection ended');
     }
     const status = this.#trailers['grpc-status'];
     if (status === undefined) {

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isReason, parseSubnet } from '../../../src/base/index.ts';
-import { script } from '../../../src/daemon/os/linux/dns-redirect.ts';
 import { parseRoutes } from '../../../src/daemon/os/linux/network.ts';
 import { checkConflicts, checkSubnets, ownAddress } from '../../../src/daemon/os/subnets.ts';
 import { ip } from './packets.ts';
@@ -46,22 +45,4 @@ test('the device’s own address is the network address of the first subnet of a
   const subnets = checkSubnets(['10.100.7.0/16', 'fd00:1::/64'], []);
   assert.deepEqual(ownAddress(subnets, 4), ip('10.100.0.0'));
   assert.deepEqual(ownAddress(subnets, 16), ip('fd00:1::'));
-});
-
-test('the redirect covers each resolver, UDP and TCP, and lets our own ports pass', () => {
-  assert.equal(
-    script('nearfield-1000', {
-      resolvers: [ip('10.0.0.2'), ip('fd00::2')],
-      port: 51_011,
-      sourcePorts: [30_053, 30_054],
-    }),
-    [
-      'add table inet nearfield-1000 { flags owner; }',
-      'add chain inet nearfield-1000 output { type nat hook output priority -105; }',
-      'add rule inet nearfield-1000 output ip daddr 10.0.0.2 udp dport 53 udp sport != { 30053, 30054 } redirect to :51011',
-      'add rule inet nearfield-1000 output ip daddr 10.0.0.2 tcp dport 53 tcp sport != { 30053, 30054 } redirect to :51011',
-      'add rule inet nearfield-1000 output ip6 daddr fd00::2 udp dport 53 udp sport != { 30053, 30054 } redirect to :51011',
-      'add rule inet nearfield-1000 output ip6 daddr fd00::2 tcp dport 53 tcp sport != { 30053, 30054 } redirect to :51011',
-    ].join('\n'),
-  );
 });

@@ -1,12 +1,16 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { type Clock, type IpBytes, type Logger, parseIp } from '../../../base/index.ts';
+import type { Clock, Logger } from '../../../base/index.ts';
 import { openLinuxTun, type TunAddon } from '../../tun/linux.ts';
 import type { RunCommand } from '../command.ts';
 import type { Platform } from '../contract.ts';
 import { DnsRedirect, removeStaleTables } from './dns-redirect.ts';
 import { LinuxFirewall } from './firewall.ts';
 import { LinuxNetwork, removeMarkedRoutes } from './network.ts';
+import { startNft } from './nft-session.ts';
+import { resolversOfMachine } from './resolv-conf.ts';
+import { hasResolved, Resolved } from './resolved.ts';
+import { LinuxResolver } from './resolver.ts';
 
 export interface LinuxDeps {
   readonly clock: Clock;
@@ -25,7 +29,11 @@ export function createLinuxPlatform({ clock, log, run, addon }: LinuxDeps): Plat
     deviceName,
     openDevice: (name) => openLinuxTun(addon(), name),
     createNetwork: () => new LinuxNetwork(run),
-    createResolver: async (uid) => new DnsRedirect(clock, log.child('nft'), uid),
+    async createResolver(uid) {
+      const redirect = new DnsRedirect({ clock, log: log.child('nft'), uid, start: () => startNft(clock) });
+      const resolved = (await hasResolved(run)) ? new Resolved({ clock, run, read: readText }) : undefined;
+      return new LinuxResolver(resolved, redirect, log.child('resolver'));
+    },
     firewall,
     peerOf(socket) {
       // Node has no other way to a socket's descriptor.
@@ -34,7 +42,7 @@ export function createLinuxPlatform({ clock, log, run, addon }: LinuxDeps): Plat
       return uid < 0 ? undefined : uid;
     },
     trim: () => addon().trim(),
-    resolvers: async () => resolversOf(readText('/etc/resolv.conf') ?? ''),
+    resolvers: async () => resolversOfMachine(readText('/etc/resolv.conf')),
     async cleanUp(uid) {
       await removeStaleTables(run, uid);
       await removeMarkedRoutes(run);
@@ -49,11 +57,4 @@ function readText(path: string): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** The addresses of a resolv.conf, in its order. */
-export function resolversOf(text: string): IpBytes[] {
-  return [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)]
-    .map((match) => parseIp(match[1] ?? ''))
-    .filter((each) => each !== undefined);
 }

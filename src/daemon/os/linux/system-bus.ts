@@ -6,7 +6,8 @@ export interface BusName {
   readonly path: string;
 }
 
-const timeoutSeconds = 3;
+/** It is on this machine, and idle: one that takes longer does not answer. */
+const timeoutSeconds = 2;
 
 /**
  * Calls by `busctl`, which comes with systemd: a D-Bus library would be more code in a root process than all that we
