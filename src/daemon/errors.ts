@@ -10,6 +10,14 @@ export const deviceFailed = (
 ): NearfieldError =>
   failure('failed_precondition', 'daemon.device-failed', 'the TUN device could not be opened', hint, cause);
 
+export const unsupportedPlatform = (platform: string): NearfieldError =>
+  failure(
+    'unimplemented',
+    'daemon.unsupported-platform',
+    `the daemon does not run on ${platform}`,
+    'Use it on Linux, macOS or Windows, or connect without root.',
+  );
+
 export const commandFailed = (command: string, output: string): NearfieldError =>
   failure('internal', 'daemon.command-failed', `${command} failed: ${output.trim().slice(0, 300)}`);
 

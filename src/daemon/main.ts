@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { getAsset, isSea } from 'node:sea';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
@@ -19,11 +19,10 @@ import { askStatus, describeStatus } from './control/client.ts';
 import { Daemon } from './daemon.ts';
 import { cleanUpAfter, startJanitor } from './life/janitor.ts';
 import { runCommand } from './os/command.ts';
-import { createLinuxPlatform } from './os/linux/platform.ts';
+import { systemOf } from './os/platform.ts';
 import { installSelf } from './service/install.ts';
 import { SystemdService } from './service/services.ts';
 import { startDetached } from './service/start.ts';
-import type { TunAddon } from './tun/linux.ts';
 
 const usage = `nearfield-daemon ${clientVersion}
 usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit-seconds N]
@@ -33,7 +32,7 @@ usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit
        nearfield-daemon cleanup --uid UID [--unless-running] [--runtime-dir DIR]
        nearfield-daemon version
 `;
-const addonName = 'tun-linux.node';
+const programFolder = isSea() ? dirname(process.execPath) : __dirname;
 const maxId = 0xfffffffe;
 const verbs: readonly string[] = ['run', 'install', 'service', 'status', 'cleanup'];
 
@@ -42,10 +41,11 @@ setFlagsFromString('--semi-space-growth-factor=1');
 setFlagsFromString('--max-semi-space-size=1');
 setFlagsFromString('--min-semi-space-size=1');
 
-/** The device addon: an asset of the executable, or the file beside the bundle in development. */
-function loadAddon(): TunAddon {
-  if (!isSea()) {
-    return createRequire(__filename)(join(__dirname, addonName)) as TunAddon;
+/** The device addon: an asset of the executable, or the file beside it, as beside the bundle in development. */
+function loadAddon(): unknown {
+  const { addonName, isAddonBeside } = systemOf(process.platform);
+  if (!isSea() || isAddonBeside) {
+    return createRequire(__filename)(join(programFolder, addonName));
   }
   // A folder of root's own, gone again before anything else happens.
   const folder = mkdtempSync(join(tmpdir(), 'nearfield-'));
@@ -54,7 +54,7 @@ function loadAddon(): TunAddon {
     writeFileSync(path, Buffer.from(getAsset(addonName)), { mode: 0o500 });
     const module = { exports: {} };
     process.dlopen(module, path);
-    return module.exports as TunAddon;
+    return module.exports;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -93,7 +93,7 @@ async function main(): Promise<number> {
   if (verb === 'status') {
     return printStatus(uid, values['runtime-dir'], values.json);
   }
-  if (process.getuid?.() !== 0) {
+  if (!systemOf(process.platform).isPrivileged(loadAddon)) {
     process.stderr.write('nearfield-daemon needs root: run it with sudo.\n');
     return 1;
   }
@@ -105,11 +105,12 @@ async function main(): Promise<number> {
     return asRoot(() => manageService(positionals[1] ?? '', uid, values.digest));
   }
   if (verb === 'cleanup') {
-    const platform = createLinuxPlatform({
+    const platform = systemOf(process.platform).create({
       clock: systemClock,
       log: silentLogger,
       run: runCommand,
       addon: loadAddon,
+      programFolder,
     });
     await (values['unless-running']
       ? cleanUpAfter(platform, systemClock, uid, values['runtime-dir'])
@@ -121,7 +122,7 @@ async function main(): Promise<number> {
 
 /** What only root may do; a failure is a sentence and what to do. */
 async function asRoot(work: () => Promise<unknown>): Promise<number> {
-  if (process.getuid?.() !== 0) {
+  if (!systemOf(process.platform).isPrivileged(loadAddon)) {
     process.stderr.write('nearfield-daemon needs root: run it with sudo.\n');
     return 1;
   }
@@ -168,7 +169,13 @@ async function runDaemon(options: {
   });
   // Opened once, before anything else: a device that cannot be opened is said at once.
   const addon = loadAddon();
-  const platform = createLinuxPlatform({ clock: systemClock, log, run: runCommand, addon: () => addon });
+  const platform = systemOf(process.platform).create({
+    clock: systemClock,
+    log,
+    run: runCommand,
+    addon: () => addon,
+    programFolder,
+  });
   const daemon = new Daemon({ clock: systemClock, log, platform }, options);
   // The bundle in development, nothing in the executable: there it is the program itself.
   const program = isSea() ? [process.execPath] : [process.execPath, __filename];

@@ -9,36 +9,88 @@ import { inject } from 'postject';
 const run = promisify(execFile);
 const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 
+/** Each system builds its own: the others' headers and linkers are theirs. Names as in `os/platform.ts`. */
+const addons = {
+  linux: {
+    compiler: 'gcc',
+    source: 'linux.c',
+    name: 'tun-linux.node',
+    program: 'nearfield-daemon',
+    flags: ['-fPIC', '-shared', '-s'],
+    libraries: [],
+  },
+  darwin: {
+    compiler: 'clang',
+    source: 'darwin.c',
+    name: 'tun-darwin.node',
+    program: 'nearfield-daemon',
+    flags: ['-fPIC', '-bundle', '-undefined', 'dynamic_lookup'],
+    libraries: [],
+  },
+  win32: {
+    compiler: 'gcc',
+    source: 'windows.c',
+    name: 'tun-windows.node',
+    program: 'nearfield-daemon.exe',
+    flags: ['-shared', '-s'],
+    libraries: ['-lwintrust', '-ladvapi32'],
+  },
+};
+
+function addonOf(platform) {
+  if (!Object.hasOwn(addons, platform)) {
+    throw new Error(`the daemon is not built on ${platform}`);
+  }
+  return addons[platform];
+}
+
+/** What Node's own program carries and ours cannot keep. */
+async function prepare(target) {
+  if (process.platform === 'linux') {
+    // Half of Node's size is symbols that nobody reads there.
+    await run('strip', [target]);
+  } else if (process.platform === 'darwin') {
+    await run('codesign', ['--remove-signature', target]);
+  }
+}
+
 export async function buildAddon() {
   await mkdir('dist', { recursive: true });
-  const flags = ['-O2', '-Wall', '-Wextra', '-fPIC', '-shared', '-s', `-I${headers}`];
-  await run('gcc', [...flags, '-o', 'dist/tun-linux.node', 'src/daemon/tun/addon/linux.c']);
+  const { compiler, source, name, flags, libraries } = addonOf(process.platform);
+  const common = ['-O2', '-Wall', '-Wextra', `-I${headers}`];
+  const files = ['-o', `dist/${name}`, `src/daemon/tun/addon/${source}`];
+  await run(compiler, [...common, ...flags, ...files, ...libraries]);
 }
 
 export async function packageDaemon() {
+  const { name, program } = addonOf(process.platform);
   await buildAddon();
   await mkdir('dist/tmp', { recursive: true });
   const config = {
     main: 'dist/daemon.cjs',
     output: 'dist/tmp/daemon.blob',
     disableExperimentalSEAWarning: true,
-    assets: { 'tun-linux.node': 'dist/tun-linux.node' },
+    assets: { [name]: `dist/${name}` },
   };
   await writeFile('dist/tmp/sea.json', JSON.stringify(config));
   await run(process.execPath, ['--experimental-sea-config', 'dist/tmp/sea.json']);
-  const target = 'dist/tmp/nearfield-daemon';
+  const target = `dist/tmp/${program}`;
   await copyFile(process.execPath, target);
   await chmod(target, 0o755);
-  // Half of Node's size is symbols that nobody reads there.
-  await run('strip', [target]);
-  await inject(target, 'NODE_SEA_BLOB', await readFile(config.output), { sentinelFuse: fuse });
+  await prepare(target);
+  const blob = await readFile(config.output);
+  await inject(target, 'NODE_SEA_BLOB', blob, { sentinelFuse: fuse, machoSegmentName: 'NODE_SEA' });
+  if (process.platform === 'darwin') {
+    // Without any signature at all, macOS on ARM runs nothing.
+    await run('codesign', ['--sign', '-', target]);
+  }
   // What the extension knows its daemon by.
   const digest = createHash('sha256')
     .update(await readFile(target))
     .digest('hex');
   await writeFile('dist/nearfield-daemon.sha256', `${digest}\n`);
   // Renamed into place: the old one may be running.
-  await rename(target, 'dist/nearfield-daemon');
+  await rename(target, `dist/${program}`);
 
   await rm('dist/tmp', { recursive: true, force: true });
 }

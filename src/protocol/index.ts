@@ -35,8 +35,10 @@ export {
   type HealthCondition,
   healthConditionSchema,
   healthParamsSchema,
+  isPipe,
   type ListenParams,
   listenParamsSchema,
+  runtimeDirectoryOf,
 } from './messages/daemon.ts';
 export {
   agentHealthPort,

@@ -1,7 +1,7 @@
 import { chmodSync, lchownSync, lstatSync, mkdirSync, rmdirSync, rmSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import { type Clock, withTimeout } from '../../base/index.ts';
-import type { DaemonSocketPaths } from '../../protocol/index.ts';
+import { type DaemonSocketPaths, isPipe } from '../../protocol/index.ts';
 
 const probeTimeoutMs = 1_000;
 
@@ -14,6 +14,13 @@ export async function openSockets(
   owner: { readonly uid: number; readonly gid: number },
   servers: readonly (readonly [server: Server, path: string])[],
 ): Promise<void> {
+  if (isPipe(paths.directory)) {
+    // As they are made, only administrators may write to them.
+    for (const [server, path] of servers) {
+      await listen(server, path);
+    }
+    return;
+  }
   mkdirSync(paths.directory, { recursive: true, mode: 0o755 });
   if (!lstatSync(paths.directory).isDirectory()) {
     throw new TypeError(`${paths.directory} is not a directory`);
@@ -30,6 +37,9 @@ export async function openSockets(
 
 /** Removes what a daemon that is gone has left; links are removed, never followed. */
 export function removeSockets(paths: DaemonSocketPaths): void {
+  if (isPipe(paths.directory)) {
+    return;
+  }
   for (const path of [paths.control, paths.dial]) {
     rmSync(path, { force: true });
   }
@@ -59,7 +69,9 @@ export function answers(path: string, clock: Clock): Promise<boolean> {
 
 /** Listens on a path, whatever was there. */
 export function listen(server: Server, path: string): Promise<void> {
-  rmSync(path, { force: true });
+  if (!isPipe(path)) {
+    rmSync(path, { force: true });
+  }
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(path, () => {

@@ -46,7 +46,7 @@ export interface ResolverPlan {
 }
 
 export interface ResolverBackend {
-  readonly kind: 'systemd-resolved' | 'nft-redirect' | 'resolver-files' | 'nrpt' | 'fake';
+  readonly kind: 'systemd-resolved' | 'nft-redirect' | 'resolver-files' | 'nrpt' | 'none' | 'fake';
   apply(plan: ResolverPlan): Promise<void>;
   clear(): Promise<void>;
   /** Where our own questions go, when not to the plan's resolvers. Asked after `apply`, and now and then. */

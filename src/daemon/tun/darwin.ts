@@ -8,6 +8,8 @@ export interface UtunAddon extends DescriptorAddon {
   open(): number;
   /** The name that the system gave it. */
   name(fd: number): string;
+  /** The user at the other end of a unix socket; undefined when there is none. */
+  peer(fd: number): number | undefined;
 }
 
 /**

@@ -5,7 +5,19 @@ import * as v from 'valibot';
  * where it arrives. The connector sends the whole desired network; the daemon converges on it.
  */
 export const daemonProtocolVersion = 1;
-export const daemonRuntimeDirectory = '/run/nearfield';
+
+/** By `process.platform`: the folder of the users' folders. Windows has named pipes instead: the beginning of names. */
+export function runtimeDirectoryOf(platform: string): string {
+  switch (platform) {
+    case 'darwin':
+      return '/var/run/nearfield';
+    case 'win32':
+      return '\\\\.\\pipe\\nearfield';
+    default:
+      return '/run/nearfield';
+  }
+}
+export const daemonRuntimeDirectory = runtimeDirectoryOf(process.platform);
 
 /** The largest list of subnets, suffixes or namespaces that is accepted: far above any cluster, far below harm. */
 const maxListLength = 2_000;
@@ -138,7 +150,8 @@ export const daemonMethod = {
   health: 'health',
 } as const;
 
-/** Where the daemon of a user is reached. Both sockets are 0600 in a directory 0700, all owned by the user. */
+/** Where the daemon of a user is reached. Both sockets are 0600 in a directory 0700, all owned by the user. Pipes have
+ * no directory: what is called so is only a name. */
 export interface DaemonSocketPaths {
   readonly directory: string;
   readonly control: string;
@@ -146,8 +159,17 @@ export interface DaemonSocketPaths {
 }
 
 export function daemonSocketPaths(uid: number, runtimeDirectory = daemonRuntimeDirectory): DaemonSocketPaths {
+  if (isPipe(runtimeDirectory)) {
+    const name = `${runtimeDirectory}-${uid}`;
+    return { directory: name, control: `${name}-daemon`, dial: `${name}-dial` };
+  }
   const directory = `${runtimeDirectory}/${uid}`;
   return { directory, control: `${directory}/daemon.sock`, dial: `${directory}/dial.sock` };
+}
+
+/** A named pipe of Windows: there is no file to make, to own or to remove. */
+export function isPipe(path: string): boolean {
+  return path.startsWith('\\\\.\\pipe\\');
 }
 
 /** Where root keeps the daemon. Every folder above is root's on every distribution, and programs may run from it. */

@@ -243,6 +243,17 @@ static napi_value close_device(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* peer(fd) -> the user at the other end of a unix socket; undefined when there is none. */
+static napi_value peer(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument, value = NULL;
+  uid_t user;
+  gid_t group;
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  if (getpeereid(to_int(env, argument), &user, &group) == 0) napi_create_uint32(env, user, &value);
+  return value;
+}
+
 static void add(napi_env env, napi_value exports, const char *name, napi_callback function) {
   napi_value value;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, function, NULL, &value);
@@ -256,5 +267,6 @@ NAPI_MODULE_INIT() {
   add(env, exports, "stop", stop);
   add(env, exports, "write", write_packets);
   add(env, exports, "close", close_device);
+  add(env, exports, "peer", peer);
   return exports;
 }

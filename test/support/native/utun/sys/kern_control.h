@@ -64,6 +64,15 @@ static int stand_in_getsockopt(int fd, int level, int option, void *value, sockl
   return 0;
 }
 
+static int getpeereid(int fd, uid_t *user, gid_t *group) {
+  struct ucred credentials;
+  socklen_t size = sizeof credentials;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size)) return -1;
+  *user = credentials.uid;
+  *group = credentials.gid;
+  return 0;
+}
+
 #define socket stand_in_socket
 #define ioctl stand_in_ioctl
 #define connect stand_in_connect
