@@ -281,19 +281,11 @@ export class ConnectorCore implements Connector {
 
   async install(request: InstallRequest): Promise<void> {
     const { clock, log } = this.#deps;
-    const options = {
-      namespace: request.managerNamespace || defaultManagerNamespace,
-      image: request.image || defaultImage,
-    };
-    await installManager(loadKube(request), options, clock, log.child('install'));
+    await installManager(loadKube(request), managerOf(request), clock, log.child('install'));
   }
 
   async uninstall(request: InstallRequest): Promise<void> {
-    const options = {
-      namespace: request.managerNamespace || defaultManagerNamespace,
-      image: request.image || defaultImage,
-    };
-    await uninstallManager(loadKube(request), options, this.#deps.log.child('install'));
+    await uninstallManager(loadKube(request), managerOf(request), this.#deps.log.child('install'));
   }
 
   quitDaemon(sockets: DaemonSockets): Promise<void> {
@@ -388,3 +380,8 @@ export class ConnectorCore implements Connector {
     return [];
   }
 }
+
+const managerOf = ({ managerNamespace, image }: InstallRequest): { namespace: string; image: string } => ({
+  namespace: managerNamespace || defaultManagerNamespace,
+  image: image || defaultImage,
+});
