@@ -16,6 +16,23 @@ export interface ConnectRequest extends ClusterChoice {
   readonly namespace?: string | undefined;
   readonly managerNamespace?: string | undefined;
   readonly daemon?: DaemonSockets | undefined;
+  /** Proxies and forwards on loopback: the way in where there is no daemon. */
+  readonly proxy?: ProxyRequest | undefined;
+}
+
+export interface ProxyRequest {
+  /** Each `local port:host:port`. */
+  readonly forwards?: readonly string[] | undefined;
+  /** Lets every user of this machine through the proxies; for programs that cannot show a password. */
+  readonly withoutPassword?: boolean | undefined;
+}
+
+/** Addresses are `host:port`. */
+export interface ProxyView {
+  readonly socks: string;
+  readonly http: string;
+  readonly needsPassword: boolean;
+  readonly forwards: readonly { readonly local: string; readonly target: string }[];
 }
 
 export interface InstallRequest extends ClusterChoice {
@@ -115,6 +132,8 @@ export interface ConnectorSnapshot {
     readonly mappedNamespaces: readonly string[];
   };
   readonly daemon: DaemonView;
+  /** While proxies stand in for the daemon. */
+  readonly proxy?: ProxyView;
   readonly manager?: { readonly name: string; readonly version: string; readonly agentImage: string };
   readonly namespaces: readonly NamespaceView[];
   readonly attachments: readonly Attachment[];
@@ -144,6 +163,8 @@ export interface Connector {
   leave(name: string): Promise<void>;
   /** The container's environment of an attachment; kept in memory only. */
   environment(name: string): Promise<Readonly<Record<string, string>>>;
+  /** The variables that lead programs through the proxies, with their password; empty without proxies. */
+  proxyEnvironment(): Promise<Readonly<Record<string, string>>>;
   install(request: InstallRequest): Promise<void>;
   uninstall(request: InstallRequest): Promise<void>;
   /** Undefined when no daemon answers there. */

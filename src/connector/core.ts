@@ -25,7 +25,9 @@ import { createIntercept, leaveIntercept, toAttachments } from './intercept/inte
 import { addressesOf } from './network/api-server.ts';
 import { desiredNetwork } from './network/desired.ts';
 import { Outbound } from './outbound/outbound.ts';
+import { type LocalProxy, openLocalProxy } from './proxy/proxy.ts';
 import { Catalog } from './session/catalog.ts';
+import { lookupName } from './session/lookup.ts';
 import { ManagerSession } from './session/session.ts';
 
 export interface CoreDeps {
@@ -33,7 +35,6 @@ export interface CoreDeps {
   readonly log: Logger;
 }
 
-const lookupTimeoutMs = 4_000;
 const publishDelayMs = 25;
 
 /** Everything that one connection owns. */
@@ -46,6 +47,7 @@ interface Connection {
   readonly managerNamespace: string;
   readonly apiServer: readonly IpBytes[];
   daemon: { link: DaemonLink; scope: Scope } | undefined;
+  proxy: LocalProxy | undefined;
 }
 
 /** The connector in this thread. `createConnector` puts it into a worker; the headless entry uses it as it is. */
@@ -139,6 +141,7 @@ export class ConnectorCore implements Connector {
       managerNamespace,
       apiServer,
       daemon: undefined,
+      proxy: undefined,
     };
     this.#connection = connection;
     scope.own(catalog.onChanged(() => this.#catalogChanged(connection)));
@@ -155,6 +158,18 @@ export class ConnectorCore implements Connector {
     if (request.daemon) {
       this.#set({ state: 'connecting', step: 'joining the cluster’s network' });
       await this.#attach(connection, request.daemon);
+    }
+    if (request.proxy) {
+      this.#set({ state: 'connecting', step: 'opening the proxies' });
+      const deps = {
+        clock,
+        log: log.child('proxy'),
+        tunnels: () => session.tunnels,
+        lookup: (name: string, qtype: number) => lookupName(session, name, qtype),
+        network: () => session.clusterInfo && this.#desired(connection),
+        apiServer: { url: kube.target.server, addresses: apiServer },
+      };
+      connection.proxy = scope.own(await openLocalProxy(deps, request.proxy));
     }
     scope.defer(() => this.#detach(connection));
     scope.own(session.onClusterInfoChanged(() => void this.#applyNetwork(connection)));
@@ -179,7 +194,7 @@ export class ConnectorCore implements Connector {
         clock,
         log: log.child('outbound'),
         tunnels: () => session.tunnels,
-        lookup: (name, qtype) => this.#lookup(session, name, qtype),
+        lookup: (name, qtype) => lookupName(session, name, qtype),
       }),
     );
     connection.daemon = { link, scope };
@@ -238,15 +253,6 @@ export class ConnectorCore implements Connector {
     this.#publish();
   }
 
-  async #lookup(session: ManagerSession, name: string, type: number): Promise<{ rcode: number; records: Uint8Array }> {
-    const { rCode, rrs } = await session.call(
-      'the name lookup',
-      (manager, signal) => manager.lookupDNS({ session: { sessionId: session.sessionId }, name, type }, { signal }),
-      lookupTimeoutMs,
-    );
-    return { rcode: rCode, records: rrs };
-  }
-
   async disconnect(): Promise<void> {
     this.#attempt?.abort();
     const connection = this.#connection;
@@ -279,6 +285,10 @@ export class ConnectorCore implements Connector {
       throw noSuchAttachment(name);
     }
     return found.environment;
+  }
+
+  async proxyEnvironment(): Promise<Readonly<Record<string, string>>> {
+    return this.#connection?.proxy?.environment ?? {};
   }
 
   async install(request: InstallRequest): Promise<void> {
@@ -364,9 +374,10 @@ export class ConnectorCore implements Connector {
     if (!connection) {
       return { ...base, namespaces: [] };
     }
-    const { kube, session, catalog, namespace, managerNamespace } = connection;
+    const { kube, session, catalog, namespace, managerNamespace, proxy } = connection;
     return {
       ...base,
+      ...(proxy ? { proxy: proxy.view } : {}),
       namespaces: catalog.view(),
       target: {
         context: kube.target.context,

@@ -82,3 +82,17 @@ export const workerEnded = (): NearfieldError =>
 
 export const badRequest = (message: string): NearfieldError =>
   failure('invalid_argument', 'connector.bad-request', message);
+
+export const peerReset = (): NearfieldError =>
+  failure('unavailable', 'connector.peer-reset', 'the other side broke the connection off');
+
+export const badForward = (text: string): NearfieldError =>
+  failure(
+    'invalid_argument',
+    'connector.bad-forward',
+    `${text.slice(0, 100)} is no forward`,
+    'Write local port:host:port, for example 8081:service-a.service-a-ns:8080.',
+  );
+
+export const portTaken = (address: string, cause: unknown): NearfieldError =>
+  failure('already_exists', 'connector.port-taken', `${address} cannot be listened on`, 'Choose another port.', cause);

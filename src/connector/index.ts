@@ -18,6 +18,8 @@ export {
   type InstallRequest,
   type InterceptRequest,
   type NamespaceView,
+  type ProxyRequest,
+  type ProxyView,
   type ServiceView,
   type WorkloadView,
 } from './contract.ts';

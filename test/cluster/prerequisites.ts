@@ -20,6 +20,20 @@ const wanted: Record<string, string> = {
   '/usr/include/gssapi/gssapi.h': 'libkrb5-dev',
 };
 
+/** What single tests want beside that: installed when they run. */
+const wantedByTests: Record<string, string> = {
+  '/usr/bin/musl-gcc': 'musl-tools',
+  '/usr/bin/busybox': 'busybox',
+  '/usr/bin/javac': 'default-jdk-headless',
+  '/usr/bin/python3': 'python3-minimal',
+  '/usr/bin/psql': 'postgresql-client',
+  '/usr/lib/postgresql': 'postgresql',
+  '/usr/bin/redis-cli': 'redis-tools',
+  '/usr/bin/redis-server': 'redis-server',
+  '/usr/bin/iperf3': 'iperf3',
+  '/usr/bin/git': 'git',
+};
+
 const exists = (path: string): Promise<boolean> =>
   access(path).then(
     () => true,
@@ -31,7 +45,7 @@ export async function ensurePrerequisites(paths: readonly string[] = Object.keys
   const missing: string[] = [];
   for (const path of paths) {
     if (!(await exists(path)) && !(await exists(path.replace('/usr/sbin/', '/usr/bin/')))) {
-      missing.push(...(wanted[path] ?? '').split(' '));
+      missing.push(...(wanted[path] ?? wantedByTests[path] ?? '').split(' '));
     }
   }
   const command = ['install', '-y', '--no-install-recommends', ...missing];

@@ -18,6 +18,7 @@ const cluster = {
   },
 };
 
+const resolved = '/usr/lib/systemd/systemd-resolved';
 const shell = (machine: Machine, lines: string): Promise<string> =>
   machine.run(['env', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'bash', '-c', lines]);
 
@@ -41,7 +42,7 @@ async function openResolvedMachine(context: TestContext): Promise<Machine | unde
     ip address add 198.51.100.2/24 dev eth0; ip route add default via 198.51.100.1
     dbus-daemon --system --fork`,
   );
-  machine.start(['/usr/lib/systemd/systemd-resolved']);
+  machine.start([resolved]);
   await waitFor('systemd-resolved', 10_000, async () =>
     (await ask(machine, 'intranet.office.example')) === '172.16.0.9' ? true : undefined,
   );
@@ -81,6 +82,11 @@ test('systemd-resolved asks us for the cluster’s names and the office for its 
   assert.match(await machine.run(['resolvectl', 'query', '-i', 'nf0', 'service-a.default']), /10\.201\.0\.7/);
   // No table: systemd-resolved was enough.
   assert.equal(await machine.run(['nft', 'list', 'tables']), '');
+  await shell(machine, 'kill $(ps -C systemd-resolve -o pid=)');
+  machine.start([resolved]);
+  await waitFor('its return', 20_000, async () =>
+    (await ask(machine, 'service-a.default')) === '10.201.0.7' ? true : undefined,
+  );
 
   await daemon.kill();
   assert.equal(await state(machine), before);

@@ -14,7 +14,7 @@ import { type Edns, peekEdns, peekQuery, type Query } from './peek.ts';
 import { type DnsVerdict, recursionCheckName, sanityName } from './policy.ts';
 import { makeRecord } from './records.ts';
 import type { Upstream } from './upstream.ts';
-import { ClusterWindow, type DnsClient } from './window.ts';
+import { ClusterWindow, type DnsClient, type WindowOptions } from './window.ts';
 import { classIn, rcode, recordType } from './wire.ts';
 
 /** Questions since the start, by what became of them. */
@@ -68,11 +68,14 @@ export class Resolver {
   readonly #stats = { asked: 0, fromCache: 0, cluster: 0, upstream: 0, failed: 0, timedOut: 0 };
   readonly #sanityAsked = new Emitter<void>();
   #windows: readonly ClusterWindow[] = [];
+  /** Made once: a closure of `configure` would keep the windows before, which keep those before them. */
+  readonly #windowOptions: WindowOptions;
   #generation = 0;
   #inFlight = 0;
 
   constructor(deps: ResolverDeps) {
     this.#deps = deps;
+    this.#windowOptions = { clock: deps.clock, timedOut: () => void this.#stats.timedOut++ };
     this.#finder = new Finder({
       clock: deps.clock,
       forward: (message, transport) => this.#forward(message, transport),
@@ -91,9 +94,8 @@ export class Resolver {
   /** The windows that are connected, the first one first. One whose configuration is as it was keeps what it knows. */
   configure(clients: readonly DnsClient[]): void {
     const before = this.#windows;
-    const options = { clock: this.#deps.clock, timedOut: () => void this.#stats.timedOut++ };
     this.#windows = clients.map(
-      (client) => before.find((window) => window.isOf(client)) ?? new ClusterWindow(client, options),
+      (client) => before.find((window) => window.isOf(client)) ?? new ClusterWindow(client, this.#windowOptions),
     );
     if (this.#windows.length !== before.length || this.#windows.some((window, index) => window !== before[index])) {
       this.#cache.clear();

@@ -3,7 +3,7 @@ export { openTunnel, type TunnelService, tunnelPaths } from './client.ts';
 export { type DialOutcome, dialResultTrailer, dialTcp, resultOfCode, resultOfTrailer } from './dial.ts';
 export { joinTo } from './join.ts';
 export { LateHandlers, type LateHooks } from './late.ts';
-export { type RelayHooks, relaySocket } from './relay.ts';
+export { type RelayHooks, relaySocket, resetSocket } from './relay.ts';
 export { createGrpcServer, type GrpcServer, type GrpcServerOptions } from './server.ts';
 export {
   connectionWindowBytes,

@@ -25,17 +25,7 @@ export function relaySocket(socket: Socket, stream: TunnelStream, hooks: RelayHo
       hooks.onClosed?.(error);
     }
   };
-  const abort = (): void => {
-    if (socket.destroyed) {
-      return;
-    }
-    if (socket.writableEnded && !socket.writableFinished) {
-      // Until its FIN is out the kernel's socket cannot be reset: Node would leave it open for good.
-      socket.once('finish', () => socket.resetAndDestroy());
-    } else {
-      socket.resetAndDestroy();
-    }
-  };
+  const abort = (): void => resetSocket(socket);
   const finishWhenBothEnded = (): void => {
     if (socketEnded && streamEnded) {
       stream.finish();
@@ -98,4 +88,17 @@ export function relaySocket(socket: Socket, stream: TunnelStream, hooks: RelayHo
       settle(error);
     },
   };
+}
+
+/** Ends a connection so that the peer sees a failure and no end. */
+export function resetSocket(socket: Socket): void {
+  if (socket.destroyed) {
+    return;
+  }
+  if (socket.writableEnded && !socket.writableFinished) {
+    // Until its FIN is out the kernel's socket cannot be reset: Node would leave it open for good.
+    socket.once('finish', () => socket.resetAndDestroy());
+  } else {
+    socket.resetAndDestroy();
+  }
 }

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { type Answer, decode } from 'dns-packet';
 import { parseSubnet } from '../../../../src/base/index.ts';
 import { settled } from '../../manager/hand-clock.ts';
@@ -346,4 +348,21 @@ test('what becomes of questions is counted', async () => {
   await ask(kit, 'web.svc');
   await ask(kit, 'intranet.office.example');
   assert.deepEqual(kit.resolver.stats, { asked: 3, fromCache: 1, cluster: 1, upstream: 1, failed: 0, timedOut: 0 });
+});
+
+test('a window that was replaced is forgotten, with all it knew', async () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const kit = createKit();
+  const gone: WeakRef<object>[] = [];
+  for (let number = 0; number < 20; number++) {
+    const client = { ...kit.cluster.client(), lookup: async () => ({ rcode: 0, records: new Uint8Array(0) }) };
+    gone.push(new WeakRef(client));
+    kit.resolver.configure([client]);
+    await kit.resolver.answer(question('web.svc'), 'udp', '127.0.0.1');
+  }
+  // Weak references hold until the end of the turn.
+  await new Promise((resolve) => setImmediate(resolve));
+  collect();
+  assert.ok(gone.filter((each) => each.deref() !== undefined).length <= 2);
 });
