@@ -4,7 +4,7 @@ import type { RunCommand } from '../command.ts';
 import type { Platform } from '../contract.ts';
 import { WindowsFirewall } from './firewall.ts';
 import { WindowsNetwork } from './network.ts';
-import { Nrpt, removeNrptRules } from './nrpt.ts';
+import { Nrpt } from './nrpt.ts';
 import { ask, fromSystemFolder, listOf } from './powershell.ts';
 
 export interface WindowsDeps {
@@ -30,12 +30,13 @@ const nameServerAddress = (uid: number): string => `127.77.${(uid >>> 8) & 0xff}
 export function createWindowsPlatform(deps: WindowsDeps): Platform {
   const { clock, log, addon, programFolder } = deps;
   const run = fromSystemFolder(deps.run, () => addon().systemDirectory());
+  const resolverOf = (uid: number): Nrpt => new Nrpt({ run, device: deviceName(uid), address: nameServerAddress(uid) });
   const firewall = new WindowsFirewall(run, log.child('firewall'));
   return {
     deviceName,
     openDevice: (name) => openWindowsTun(addon(), name, programFolder),
     createNetwork: () => new WindowsNetwork({ clock, run }),
-    createResolver: async (uid) => new Nrpt({ run, address: nameServerAddress(uid) }),
+    createResolver: async (uid) => resolverOf(uid),
     firewall,
     // Windows asks on port 53 only; every address below 127 is the machine's own, and another user has another one.
     nameServer: (uid) => ({ address: nameServerAddress(uid), port: 53 }),
@@ -46,7 +47,7 @@ export function createWindowsPlatform(deps: WindowsDeps): Platform {
     async cleanUp(uid) {
       const said = (error: unknown): void => log.warn('something of an old daemon may be left', { error });
       await firewall.close(deviceName(uid)).catch(said);
-      await removeNrptRules(run, deviceName(uid)).catch(said);
+      await resolverOf(uid).clear().catch(said);
     },
   };
 }
