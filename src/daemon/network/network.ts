@@ -41,6 +41,7 @@ interface Up {
   readonly resolvers: readonly IpBytes[];
   readonly upstream: UpstreamResolver;
   readonly dns: DnsServer;
+  readonly dnsHost: string;
   readonly dnsPort: number;
 }
 
@@ -104,7 +105,7 @@ export class MachineNetwork {
       carrier.address4 = address4;
       carrier.address6 = address6;
       await this.#converge(up);
-      return { device: up.device.name, subnets, dnsAddress: `127.0.0.1:${up.dnsPort}`, address4, address6 };
+      return { device: up.device.name, subnets, dnsAddress: `${up.dnsHost}:${up.dnsPort}`, address4, address6 };
     } catch (error) {
       await this.#restore(window, before);
       throw error;
@@ -162,7 +163,7 @@ export class MachineNetwork {
       ...(up && first
         ? {
             dns: {
-              localAddress: `127.0.0.1:${up.dnsPort}`,
+              localAddress: `${up.dnsHost}:${up.dnsPort}`,
               excludeSuffixes: first.desired.dns.excludeSuffixes,
               includeSuffixes: first.desired.dns.includeSuffixes,
               timeoutMs: first.desired.dns.timeoutMs,
@@ -249,13 +250,15 @@ export class MachineNetwork {
       const upstream = scope.own(new UpstreamResolver({ addresses, clock, log: dnsLog, sourcePorts: upstreamPorts }));
       const dns = scope.own(new DnsServer({ clock, log: dnsLog, upstream }));
       // Over IPv6 too: the machine's next resolver may be asked so.
-      const dnsPort = await dns.listen({ ipv6: true });
+      const place = platform.nameServer?.(uid);
+      const dnsPort = await dns.listen({ ipv6: place === undefined, ...(place ? { place } : {}) });
+      const dnsHost = place?.address ?? '127.0.0.1';
       const resolver = await platform.createResolver(uid);
       scope.defer(() => resolver.clear());
       await platform.firewall.open(device.name);
       scope.defer(() => platform.firewall.close(device.name));
       log.info('network is up', { device: device.name });
-      return { scope, device, pipeline, backend, resolver, resolvers, upstream, dns, dnsPort };
+      return { scope, device, pipeline, backend, resolver, resolvers, upstream, dns, dnsHost, dnsPort };
     } catch (error) {
       await scope.dispose();
       throw error;
