@@ -1,4 +1,14 @@
-import { type Clock, formatIp, type IpBytes, type Logger, parseSubnet, Scope, type Subnet } from '../../base/index.ts';
+import {
+  type Clock,
+  Emitter,
+  type Event,
+  formatIp,
+  type IpBytes,
+  type Logger,
+  parseSubnet,
+  Scope,
+  type Subnet,
+} from '../../base/index.ts';
 import type { DesiredNetwork, DialFrame } from '../../protocol/index.ts';
 import { type DnsClient, DnsServer, type LookupResult } from '../dns/server.ts';
 import { UpstreamResolver } from '../dns/upstream.ts';
@@ -66,6 +76,7 @@ export interface Applied {
 export class MachineNetwork {
   readonly #deps: NetworkDeps;
   readonly #wanted = new Map<NetworkWindow, Wanted>();
+  readonly #changed = new Emitter<void>();
   #up: Up | undefined;
 
   constructor(deps: NetworkDeps) {
@@ -194,6 +205,28 @@ export class MachineNetwork {
     }
   }
 
+  /** The machine's routes changed, not by us. `reapply` puts right what can be put right. */
+  get onNetworkChanged(): Event<void> {
+    return this.#changed.event;
+  }
+
+  /** A route of ours that is gone comes back. What overlaps by now is said, and left alone: never beside another change. */
+  async reapply(): Promise<void> {
+    const up = this.#up;
+    if (!up) {
+      return;
+    }
+    const routes = await up.backend.routes();
+    for (const wanted of this.#wanted.values()) {
+      try {
+        checkConflicts(wanted, routes, up.device.name);
+      } catch (error) {
+        this.#deps.log.warn('a route of another program overlaps by now', { error });
+      }
+    }
+    await this.#converge(up);
+  }
+
   /** Another network, another resolver: called now and then, and never beside another change. */
   async checkResolvers(): Promise<void> {
     const up = this.#up;
@@ -243,6 +276,7 @@ export class MachineNetwork {
       scope.defer(() => device.close());
       const backend = scope.own(platform.createNetwork());
       scope.defer(() => backend.clear());
+      scope.own(backend.onNetworkChanged(() => this.#changed.fire()));
       const pipeline = scope.own(new Pipeline({ device, clock }));
       pipeline.start();
       const addresses = resolvers.map(formatIp);
