@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { type Clock, Emitter, type IpBytes, type Logger, Scope, toError, toPlainError } from '../base/index.ts';
-import { type Kube, loadKube } from '../kube/index.ts';
+import { type Clock, Emitter, type Logger, Scope, toError, toPlainError } from '../base/index.ts';
+import { loadKube } from '../kube/index.ts';
 import type { DaemonProbe } from '../protocol/index.ts';
 import {
   type Attachment,
@@ -25,8 +25,9 @@ import { createIntercept, leaveIntercept, toAttachments } from './intercept/inte
 import { addressesOf } from './network/api-server.ts';
 import { desiredNetwork } from './network/desired.ts';
 import { Outbound } from './outbound/outbound.ts';
-import { type LocalProxy, openLocalProxy } from './proxy/proxy.ts';
+import { openLocalProxy } from './proxy/proxy.ts';
 import { Catalog } from './session/catalog.ts';
+import type { Connection } from './session/connection.ts';
 import { lookupName } from './session/lookup.ts';
 import { ManagerSession } from './session/session.ts';
 
@@ -36,19 +37,6 @@ export interface CoreDeps {
 }
 
 const publishDelayMs = 25;
-
-/** Everything that one connection owns. */
-interface Connection {
-  readonly scope: Scope;
-  readonly kube: Kube;
-  readonly session: ManagerSession;
-  readonly catalog: Catalog;
-  readonly namespace: string;
-  readonly managerNamespace: string;
-  readonly apiServer: readonly IpBytes[];
-  daemon: { link: DaemonLink; scope: Scope } | undefined;
-  proxy: LocalProxy | undefined;
-}
 
 /** The connector in this thread. `createConnector` puts it into a worker; the headless entry uses it as it is. */
 export class ConnectorCore implements Connector {
@@ -293,19 +281,11 @@ export class ConnectorCore implements Connector {
 
   async install(request: InstallRequest): Promise<void> {
     const { clock, log } = this.#deps;
-    const options = {
-      namespace: request.managerNamespace || defaultManagerNamespace,
-      image: request.image || defaultImage,
-    };
-    await installManager(loadKube(request), options, clock, log.child('install'));
+    await installManager(loadKube(request), managerOf(request), clock, log.child('install'));
   }
 
   async uninstall(request: InstallRequest): Promise<void> {
-    const options = {
-      namespace: request.managerNamespace || defaultManagerNamespace,
-      image: request.image || defaultImage,
-    };
-    await uninstallManager(loadKube(request), options, this.#deps.log.child('install'));
+    await uninstallManager(loadKube(request), managerOf(request), this.#deps.log.child('install'));
   }
 
   quitDaemon(sockets: DaemonSockets): Promise<void> {
@@ -400,3 +380,8 @@ export class ConnectorCore implements Connector {
     return [];
   }
 }
+
+const managerOf = ({ managerNamespace, image }: InstallRequest): { namespace: string; image: string } => ({
+  namespace: managerNamespace || defaultManagerNamespace,
+  image: image || defaultImage,
+});

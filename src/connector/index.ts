@@ -23,6 +23,7 @@ export {
   type ServiceView,
   type WorkloadView,
 } from './contract.ts';
+export { proxyLacks } from './proxy/lacks.ts';
 
 export interface ConnectorDeps {
   /** The bundle of `worker.ts`. */

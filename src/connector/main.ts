@@ -8,13 +8,16 @@ import { clientVersion, daemonSocketPaths } from '../protocol/index.ts';
 import type { Connector, DaemonSockets } from './contract.ts';
 import { ConnectorCore } from './core.ts';
 import { badRequest, daemonUnreachable } from './errors.ts';
+import { proxyLacks } from './proxy/lacks.ts';
 import { startInBackground } from './reach/background.ts';
 import { lineChannel, openSocket, serveOnSocket } from './rpc/lines.ts';
 import { connectorOver } from './rpc/rpc.ts';
 
 const usage = `nearfield ${clientVersion}: joins this machine to a Kubernetes cluster, for scripts and CI jobs.
 
-  nearfield connect [--kubeconfig F] [--context C] [--namespace N] [--manager-namespace N] [--daemon-command JSON]
+  nearfield connect [--kubeconfig F] [--context C] [--namespace N] [--manager-namespace N]
+                    [--daemon-command JSON | --no-root [--forward LOCAL:HOST:PORT]… [--no-password]]
+  nearfield proxy-env [--json]
   nearfield status [--json]
   nearfield list [--json]
   nearfield intercept WORKLOAD --port LOCAL[:SERVICE PORT] [--namespace N] [--env-file F] [--json]
@@ -23,6 +26,7 @@ const usage = `nearfield ${clientVersion}: joins this machine to a Kubernetes cl
   nearfield install | uninstall [--kubeconfig F] [--context C] [--manager-namespace N] [--image I]
 
 --daemon-command is the program that starts the daemon, as a JSON array, when none runs yet.
+--no-root offers proxies and forwards on 127.0.0.1 instead; eval "$(nearfield proxy-env)" leads a shell through them.
 `;
 
 const folder = process.env.XDG_RUNTIME_DIR
@@ -41,6 +45,9 @@ const options = {
   'daemon-command': { type: 'string' },
   'runtime-dir': { type: 'string' },
   'no-daemon': { type: 'boolean' },
+  'no-root': { type: 'boolean' },
+  'no-password': { type: 'boolean' },
+  forward: { type: 'string', multiple: true },
   port: { type: 'string', short: 'p' },
   'env-file': { type: 'string' },
   image: { type: 'string' },
@@ -58,17 +65,30 @@ async function main(): Promise<void> {
     case 'serve':
       return serve();
     case 'connect': {
-      const daemon = values['no-daemon']
-        ? undefined
-        : await ensureDaemon(values['runtime-dir'], values['daemon-command']);
+      const proxy = values['no-root']
+        ? { forwards: values.forward, withoutPassword: values['no-password'] }
+        : undefined;
+      if (!proxy && (values.forward || values['no-password'])) {
+        throw badRequest('--forward and --no-password belong to --no-root');
+      }
+      const daemon =
+        values['no-daemon'] || proxy ? undefined : await ensureDaemon(values['runtime-dir'], values['daemon-command']);
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       await withConnector(true, (connector) =>
-        connector.connect({ ...cluster, namespace: values.namespace, managerNamespace, daemon }),
+        connector.connect({ ...cluster, namespace: values.namespace, managerNamespace, daemon, proxy }),
       );
       return withConnector(false, async ({ snapshot }) => print(snapshot, describe(snapshot)));
     }
     case 'status':
       return withConnector(false, async ({ snapshot }) => print(snapshot, describe(snapshot)));
+    case 'proxy-env':
+      return withConnector(false, async (connector) => {
+        const environment = await connector.proxyEnvironment();
+        if (Object.keys(environment).length === 0) {
+          throw badRequest('there are no proxies: connect with --no-root');
+        }
+        print(environment, toShell(environment));
+      });
     case 'list':
       return withConnector(false, async ({ snapshot }) => {
         const workloads = snapshot.namespaces.flatMap((each) => each.workloads);
@@ -130,7 +150,7 @@ const stateWords = {
 } as const;
 
 function describe(snapshot: Connector['snapshot']): string {
-  const { connection, target, daemon, manager, attachments } = snapshot;
+  const { connection, target, daemon, proxy, manager, attachments } = snapshot;
   const lines = [`Status             : ${connection.state}`];
   if (target) {
     lines.push(
@@ -150,6 +170,14 @@ function describe(snapshot: Connector['snapshot']): string {
     );
     lines.push(`Subnets            : ${daemon.subnets.join(', ')}`);
   }
+  if (proxy) {
+    const password = proxy.needsPassword ? ', with the password of nearfield proxy-env' : '';
+    lines.push(
+      `Proxies            : SOCKS 5 ${proxy.socks}, HTTP ${proxy.http}${password}`,
+      ...proxy.forwards.map(({ local, target }) => `Forward            : ${local} → ${target}`),
+      ...proxyLacks.map((sentence) => `Without root       : ${sentence}`),
+    );
+  }
   if (manager) {
     lines.push(`Traffic Manager    : ${manager.name} ${manager.version}`);
   }
@@ -161,6 +189,12 @@ function describe(snapshot: Connector['snapshot']): string {
   );
   return lines.join('\n');
 }
+
+/** For `eval`; no value has a character that single quotes do not hold. */
+const toShell = (environment: Readonly<Record<string, string>>): string =>
+  Object.entries(environment)
+    .map(([name, value]) => `export ${name}='${value}'`)
+    .join('\n');
 
 /** The background process: a connector on a socket, until it is told to disconnect. */
 async function serve(): Promise<void> {

@@ -115,6 +115,13 @@ export class Daemon {
         }
       }),
     );
+    this.#scope.own(
+      this.#network.onNetworkChanged(() => {
+        void this.#serially(() => this.#network.reapply()).catch((error: unknown) =>
+          log.warn('the routes could not be followed', { error }),
+        );
+      }),
+    );
     let isChecking = false;
     this.#scope.own(
       clock.every(checkResolversMs, () => {

@@ -202,9 +202,12 @@ async function runDaemon(options: {
   };
   process.on('uncaughtException', fatal);
   process.on('unhandledRejection', fatal);
+  // First of all: a kill may come at any moment after.
+  janitor = startJanitor([...program, 'cleanup', '--unless-running', ...ids], log.child('janitor'));
   try {
     await daemon.start();
   } catch (error) {
+    void janitor?.dispose();
     if (isReason(error, 'daemon.already-running')) {
       process.stdout.write('already running\n');
       return 0;
@@ -212,7 +215,6 @@ async function runDaemon(options: {
     process.stderr.write(`${toError(error).message}\n`);
     return 1;
   }
-  janitor = startJanitor([...program, 'cleanup', '--unless-running', ...ids], log.child('janitor'));
   process.stdout.write('ready\n');
   await daemon.ended;
   return end(0);

@@ -25,6 +25,14 @@ export function daemonNotStarted(): NearfieldError {
   });
 }
 
+export function noService(): NearfieldError {
+  return new NearfieldError('the daemon does not run as a service', {
+    code: 'failed_precondition',
+    reason: 'extension.no-service',
+    hint: 'Install it as a service, or choose another value of the setting nearfield.elevation.',
+  });
+}
+
 export function badLaunchAttribute(why: string): NearfieldError {
   return new NearfieldError(`the attribute "nearfield" of the launch configuration is not right: ${why}`, {
     code: 'invalid_argument',

@@ -29,6 +29,7 @@ export const settingId = {
   namespace: 'nearfield.namespace',
   managerNamespace: 'nearfield.managerNamespace',
   image: 'nearfield.image',
+  elevation: 'nearfield.elevation',
 } as const;
 
 export const statusBarId = 'nearfield.status';

@@ -1,12 +1,17 @@
 import * as vscode from 'vscode';
 import { settingId } from './ids.ts';
 
+/** How this machine gets into the cluster's network: the rungs of the ladder, or the highest that works. */
+export const elevations = ['auto', 'service', 'sudo', 'none'] as const;
+export type Elevation = (typeof elevations)[number];
+
 export interface Settings {
   readonly kubeconfig: string | undefined;
   readonly context: string | undefined;
   readonly namespace: string | undefined;
   readonly managerNamespace: string | undefined;
   readonly image: string | undefined;
+  readonly elevation: Elevation;
 }
 
 /** Read when a command runs: a change takes effect with the next connect. Empty means not set. */
@@ -19,5 +24,6 @@ export function readSettings(): Settings {
     namespace: read(settingId.namespace),
     managerNamespace: read(settingId.managerNamespace),
     image: read(settingId.image),
+    elevation: elevations.find((each) => each === read(settingId.elevation)) ?? 'auto',
   };
 }

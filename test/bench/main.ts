@@ -10,9 +10,10 @@ import { openCluster } from '../cluster/cluster.ts';
 import { cacheFolder, repositoryRoot } from '../cluster/paths.ts';
 import { run, step, waitFor } from '../cluster/shell.ts';
 import { installHeadless } from '../support/headless.ts';
-import { openWorkstation } from '../support/workstation.ts';
+import { openWorkstation, type Workstation } from '../support/workstation.ts';
+import { measureDevice } from './device/main.ts';
 
-const rounds = 3;
+const rounds = Number(process.env['NEARFIELD_BENCH_ROUNDS'] ?? 3);
 const seconds = '3';
 const forwardPort = 9100;
 const target = { port: 9000, udpPort: 9001 };
@@ -73,11 +74,93 @@ const rows: readonly Row[] = [
 
 const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-const round = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+const roundOff = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
 /** A forward has one port; on loopback the kernel takes ports in TIME_WAIT again, so that is enough there. */
 const modeOf = (row: Row, ip: string): string => (ip === '127.0.0.1' ? row.mode.replace('64', '') : row.mode);
 
+interface NameRow {
+  readonly name: string;
+  readonly mode: 'one' | 'many' | 'new';
+  readonly asked: string;
+  readonly field: 'p50us' | 'p99us' | 'perSecond';
+  readonly unit: string;
+  readonly goal: string;
+}
+
+const nameRows: readonly NameRow[] = [
+  {
+    name: 'cached, one at a time, p50',
+    mode: 'one',
+    asked: 'service-a.service-a-ns',
+    field: 'p50us',
+    unit: 'µs',
+    goal: '≤ 100',
+  },
+  {
+    name: 'cached, one at a time, p99',
+    mode: 'one',
+    asked: 'service-a.service-a-ns',
+    field: 'p99us',
+    unit: 'µs',
+    goal: '≤ 300',
+  },
+  {
+    name: 'cached, 16 at a time',
+    mode: 'many',
+    asked: 'service-a.service-a-ns',
+    field: 'perSecond',
+    unit: '/s',
+    goal: '≥ 50,000',
+  },
+  { name: 'new cluster name, p50', mode: 'new', asked: 'service-a-ns', field: 'p50us', unit: 'µs', goal: '≤ 1,500' },
+  {
+    name: 'name of the local network, p50',
+    mode: 'one',
+    asked: 'intranet.office.example',
+    field: 'p50us',
+    unit: 'µs',
+    goal: '≤ 200',
+  },
+];
+
+async function measureNames(workstation: Workstation): Promise<string[]> {
+  const script = await workstation.give(join(repositoryRoot, 'test/bench/names.mjs'), 'names.mjs');
+  const resolv = await workstation.run(['cat', '/etc/resolv.conf']);
+  const server = /nameserver (\S+)/.exec(resolv)?.[1] ?? '';
+  const lines: string[] = [];
+  for (const row of nameRows) {
+    const values: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      const output = await workstation.run([`${workstation.home}/node`, script, server, row.mode, row.asked]);
+      values.push((JSON.parse(output) as Record<string, number>)[row.field] ?? Number.NaN);
+    }
+    lines.push(`| ${row.name} | ${roundOff(median(values))} ${row.unit} | ${row.goal} |`);
+  }
+  return lines;
+}
+
+/** A route from the workstation to the pods, past everything of ours: the physical limit here. */
+async function withDirectRoute<T>(server: string, podIp: string, work: () => Promise<T>): Promise<T> {
+  const node = new URL(server).hostname;
+  await run('ip', ['route', 'replace', `${podIp}/32`, 'via', node]);
+  try {
+    return await work();
+  } finally {
+    await run('ip', ['route', 'delete', `${podIp}/32`, 'via', node]).catch(() => undefined);
+  }
+}
+
+/** In MB; the manager's process is one of this machine. */
+async function managerMemory(field: 'VmRSS' | 'VmHWM'): Promise<string> {
+  const pid = (await run('pgrep', ['-f', '/app/manager.cjs'])).split('\n')[0];
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return (Number(new RegExp(`${field}:\\s+(\\d+)`).exec(status)?.[1]) / 1024).toFixed(0);
+}
+
+const serverOf = (kubeconfig: string): string => /"?server"?:\s*"?([^\s",]+)/.exec(kubeconfig)?.[1] ?? '';
+
+const device = await measureDevice(rounds);
 const cluster = await openCluster();
 const workstation = await openWorkstation(6);
 try {
@@ -86,7 +169,6 @@ try {
   await run('gcc', ['-O2', '-static', '-o', loadBinary, join(repositoryRoot, 'test/bench/native/load.c')]);
   const load = await workstation.give(loadBinary, 'load');
   await headless.nearfield('install');
-  await headless.connect();
   const selector = ['-n', 'service-a-ns', 'get', 'pod', '-l', 'app=load'];
   const podIp = await cluster.kubectl(...selector, '-o', 'jsonpath={.items[0].status.podIP}');
   const pod = await cluster.kubectl(...selector, '-o', 'jsonpath={.items[0].metadata.name}');
@@ -102,7 +184,21 @@ try {
       .catch(() => '{}');
     return Number((JSON.parse(output) as Record<string, number>)[row.field]);
   };
-  const results = new Map(rows.map((row) => [row.name, { ours: [] as number[], forward: [] as number[] }]));
+  const results = new Map(
+    rows.map((row) => [row.name, { ours: [] as number[], forward: [] as number[], direct: [] as number[] }]),
+  );
+  const server = serverOf(await readFile(cluster.kubeconfig, 'utf8'));
+  await step('the direct route', () =>
+    withDirectRoute(server, podIp, async () => {
+      for (const row of rows) {
+        results
+          .get(row.name)
+          ?.direct.push(await measure(row, podIp, row.mode === 'udp' ? target.udpPort : target.port));
+      }
+    }),
+  );
+  const managerIdle = await managerMemory('VmRSS');
+  await headless.connect();
   for (let number = 1; number <= rounds; number++) {
     await step(`round ${number} of ${rounds}`, async () => {
       for (const row of rows) {
@@ -124,24 +220,38 @@ try {
       }
     });
   }
+  const names = await step('names', () => measureNames(workstation));
+  const managerPeak = await managerMemory('VmHWM');
   const memory = async (what: 'daemon' | 'connector'): Promise<string> =>
     `${(Number(/VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${await headless.pidOf(what)}/status`, 'utf8'))?.[1]) / 1024).toFixed(0)} MB`;
   const lines = rows.map((row) => {
-    const { ours = [], forward: theirs = [] } = results.get(row.name) ?? {};
+    const { ours = [], forward: theirs = [], direct = [] } = results.get(row.name) ?? {};
     const [a, b] = [median(ours), median(theirs)];
     const isForwarded = row.forwarded && !Number.isNaN(b);
-    return `| ${row.name} | ${round(a)} ${row.unit} | ${isForwarded ? `${round(b)} ${row.unit}` : '–'} | ${isForwarded ? (a / b).toFixed(2) : '–'} | ${row.goal} |`;
+    return `| ${row.name} | ${roundOff(a)} ${row.unit} | ${isForwarded ? `${roundOff(b)} ${row.unit}` : '–'} | ${isForwarded ? (a / b).toFixed(2) : '–'} | ${roundOff(median(direct))} ${row.unit} | ${row.goal} |`;
   });
   const text = `# Benchmarks
 
 Written by \`npm run bench\`: medians of ${rounds} rounds, interleaved, on ${cpus().length} cores that client, API server, kubelet, containerd and pod
-share. *Forward* is one bare \`kubectl port-forward\` to the same pod in the same run. Compare the ratios: absolute figures are this machine's.
+share. *Forward* is one bare \`kubectl port-forward\` to the same pod in the same run, *direct* a temporary route past everything: the physical
+limit here, measured once. Compare the ratios (Nearfield over forward): absolute figures are this machine's.
 
-| Outbound, workstation → pod | Nearfield | forward | ratio | goal |
-|---|---|---|---|---|
+| Outbound, workstation → pod | Nearfield | forward | ratio | direct | goal |
+|---|---|---|---|---|---|
 ${lines.join('\n')}
 
-Peak memory after it: daemon ${await memory('daemon')}, connector ${await memory('connector')}.
+Memory, idle → peak under this load: manager ${managerIdle} → ${managerPeak} MB (goal ≤ 90 → ≤ 250), daemon peak ${await memory('daemon')} (goal ≤ 150),
+connector peak ${await memory('connector')}.
+
+| Names, at the workstation's resolver | Nearfield | goal |
+|---|---|---|
+${names.join('\n')}
+
+## The device alone
+
+No cluster: the packaged daemon in a namespace of its own, a connector that says yes to everything, and the same load on raw loopback.
+
+${device}
 `;
   await writeFile(join(repositoryRoot, 'docs/benchmarks.md'), text);
   console.log(text);

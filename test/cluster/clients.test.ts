@@ -26,7 +26,7 @@ async function bundle(name: string, folder: string): Promise<string> {
   const entryPoints = [join(here, 'probes', `${name}.ts`)];
   // As a module: the probes wait at the top level.
   const format = name === 'talk' ? 'esm' : 'cjs';
-  const banner =
+  const banner: Record<string, string> =
     format === 'esm'
       ? { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" }
       : {};

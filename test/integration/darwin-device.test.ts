@@ -6,11 +6,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before, type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { isReason } from '../../src/base/index.ts';
 import { openDarwinTun, type UtunAddon } from '../../src/daemon/tun/darwin.ts';
-import { offloadHeaderBytes, slotBytes } from '../../src/daemon/tun/device.ts';
+import { offloadHeaderBytes, slotBytes, type TunDevice } from '../../src/daemon/tun/device.ts';
 
 /**
  * The utun addon, compiled here against headers that stand in for those of macOS: the device is a UDP socket, and the
@@ -38,6 +38,13 @@ after(() => {
   kernel.close();
   rmSync(folder, { recursive: true, force: true });
 });
+
+function open(t: TestContext): TunDevice {
+  const device = openDarwinTun(addon);
+  // Also where a test fails: an open device keeps the process.
+  t.after(() => device.close());
+  return device;
+}
 
 const ip4 = Uint8Array.of(0x45, 1, 2, 3, 4, 5);
 const ip6 = Uint8Array.of(0x60, 9, 8, 7);
@@ -69,15 +76,15 @@ async function received(count: number): Promise<{ packets: Buffer[]; from: Remot
   }
 }
 
-test('the device has the name that the system gave it', () => {
-  const device = openDarwinTun(addon);
+test('the device has the name that the system gave it', (t) => {
+  const device = open(t);
   assert.equal(device.name, 'utun7');
   device.close();
   device.close();
 });
 
-test('packets are written behind the number of their family, without the offload header', async () => {
-  const device = openDarwinTun(addon);
+test('packets are written behind the number of their family, without the offload header', async (t) => {
+  const device = open(t);
   const { buffer, descriptors } = framed(ip4, ip6);
   const arrived = received(2);
   assert.equal(device.write(buffer, descriptors, 2), 0);
@@ -88,19 +95,17 @@ test('packets are written behind the number of their family, without the offload
       [0, 0, 0, 30, ...ip6],
     ],
   );
-  device.close();
 });
 
-test('what does not lie in the buffer, or is no packet, is not written', () => {
-  const device = openDarwinTun(addon);
+test('what does not lie in the buffer, or is no packet, is not written', (t) => {
+  const device = open(t);
   const { buffer } = framed(ip4);
   const wrong = Int32Array.of(-1, 12, 0, -5, 0, offloadHeaderBytes, 4, 1_000_000);
   assert.equal(device.write(buffer, wrong, 4), 4);
-  device.close();
 });
 
-test('packets are read into slots behind an empty offload header', async () => {
-  const device = openDarwinTun(addon);
+test('packets are read into slots behind an empty offload header', async (t) => {
+  const device = open(t);
   const { buffer, descriptors } = framed(ip4);
   const arrived = received(1);
   device.write(buffer, descriptors, 1);
@@ -130,7 +135,6 @@ test('packets are read into slots behind an empty offload header', async () => {
     packets,
     [ip4, ip6, large].map((packet) => Uint8Array.of(...empty, ...packet)),
   );
-  device.close();
 });
 
 test('a device that cannot be opened is said with its reason', () => {

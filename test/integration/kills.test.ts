@@ -7,7 +7,7 @@ import { type Machine, type MachineProcess, openMachine, startConnector } from '
 import { stateOf } from '../support/machine-state.ts';
 
 const kills = 50;
-/** Moments are drawn from this span after the daemon's start: from before its first answer to well under load. */
+/** Moments are drawn from this span: after the daemon's start, or after its network is up. */
 const spanMs = 900;
 const goneLimitMs = 30_000;
 
@@ -64,7 +64,6 @@ test('after each of fifty kills at random moments under load, the machine is as 
       ...[process.execPath, machine.daemon, 'run', '--uid', '0', '--gid', '0'],
       ...['--runtime-dir', runtime],
     ]);
-    const moment = performance.now() + (number / kills) * spanMs + Math.random() * 100;
     const connected = daemon
       .line()
       .then(() => startConnector(machine, { runtimeDirectory: runtime, network: { neverProxy: ['10.201.9.9/32'] } }))
@@ -73,6 +72,11 @@ test('after each of fifty kills at random moments under load, the machine is as 
         programs.push(connector.process);
       })
       .catch(() => undefined);
+    // Every other one from its very start on; the rest once traffic flows, however long a busy machine takes until then.
+    if (number % 2 === 0) {
+      await connected;
+    }
+    const moment = performance.now() + Math.random() * spanMs;
     await waitFor('the moment', spanMs + 1_000, async () => (performance.now() >= moment ? true : undefined));
     await daemon.kill('SIGKILL');
     await connected;
@@ -83,6 +87,6 @@ test('after each of fifty kills at random moments under load, the machine is as 
     }).catch(() => undefined);
     assert.equal(left, before, `kill ${number + 1}`);
   }
-  assert.ok(underLoad >= kills / 5, `only ${underLoad} of the kills were under load`);
+  assert.ok(underLoad >= kills / 3, `only ${underLoad} of the kills were under load`);
   await traffic.kill('SIGKILL');
 });

@@ -84,7 +84,7 @@ test('systemd-resolved asks us for the cluster’s names and the office for its 
   assert.equal(await machine.run(['nft', 'list', 'tables']), '');
   await shell(machine, 'kill $(ps -C systemd-resolve -o pid=)');
   machine.start([resolved]);
-  await waitFor('its return', 9_000, async () =>
+  await waitFor('its return', 20_000, async () =>
     (await ask(machine, 'service-a.default')) === '10.201.0.7' ? true : undefined,
   );
 

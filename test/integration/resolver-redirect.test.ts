@@ -69,7 +69,7 @@ suite('names by redirect', { concurrency: 2 }, () => {
       await startDaemon(machine);
       await startConnector(machine, { names });
       const follows = (expected: string): Promise<boolean> =>
-        waitFor('the new resolver', 9_000, async () => {
+        waitFor('the new resolver', 20_000, async () => {
           assert.equal(await ask(machine, 'service-a.default'), '10.201.0.7');
           assert.equal(await ask(machine, 'intranet.office.example'), expected);
           return true;
@@ -96,7 +96,7 @@ suite('names by redirect', { concurrency: 2 }, () => {
       await startDaemon(machine);
       await startConnector(machine, { names });
       await machine.run(['sh', '-c', 'kill -9 $(ps -eo pid,args | grep "[n]ft -i" | head -n 1 | cut -c 1-8)']);
-      await waitFor('the new child', 9_000, async () =>
+      await waitFor('the new child', 20_000, async () =>
         (await ask(machine, 'service-a.default')) === '10.201.0.7' ? true : undefined,
       );
     }));

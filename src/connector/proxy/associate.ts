@@ -126,7 +126,7 @@ export class Association implements Disposable {
           opened.send(payload);
         }
       }
-    });
+    }, forget);
     return flow;
   }
 

@@ -32,8 +32,7 @@ export function decideName(host: string, dns: DesiredDns): NameVerdict {
   if (isBelow(plain, clean(dns.clusterDomain))) {
     return cluster(true);
   }
-  const isRouted = dns.routedDomains.some((domain) => plain !== clean(domain) && isBelow(plain, clean(domain)));
-  return isRouted || !plain.includes('.') ? cluster(false) : { kind: 'here' };
+  return (isRouted(plain, dns) ?? !plain.includes('.')) ? cluster(false) : { kind: 'here' };
 }
 
 /** Which addresses are the cluster's: its subnets, without what keeps its present route. */
@@ -48,6 +47,20 @@ const toSubnets = (texts: readonly string[]): Subnet[] =>
   texts.map(parseSubnet).filter((subnet): subnet is Subnet => subnet !== undefined);
 
 const clean = (name: string): string => name.toLowerCase().replace(/^\./, '').replace(/\.$/, '');
+
+/** In a mapped namespace or `svc`; undefined when in none of them. */
+function isRouted(plain: string, dns: DesiredDns): boolean | undefined {
+  const [domain] = dns.routedDomains
+    .map(clean)
+    .filter((each) => plain !== each && isBelow(plain, each))
+    .sort((a, b) => b.length - a.length);
+  if (domain === undefined) {
+    return undefined;
+  }
+  // `example.com.service-a-ns` is a search path's attempt at a name that is not ours.
+  const rest = plain.slice(0, -domain.length - 1);
+  return !dns.excludeSuffixes.map(clean).some((suffix) => suffix !== rest && isBelow(rest, suffix));
+}
 
 function isExactly(plain: string, excluded: string, dns: DesiredDns): boolean {
   return plain === clean(excluded) || plain === `${clean(excluded)}.${clean(dns.namespace)}`;

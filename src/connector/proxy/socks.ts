@@ -108,13 +108,15 @@ export interface SocksDatagram {
   readonly payload: Uint8Array;
 }
 
-/** Undefined for what must be dropped: fragments (RFC 1928 §7 lets us), and what is not well formed. */
+/** Undefined for what must be dropped: fragments (RFC 1928 §7 lets us), port 0, and what is not well formed. */
 export function parseDatagram(bytes: Uint8Array): SocksDatagram | undefined {
   if (bytes.length < 5 || bytes[0] !== 0 || bytes[1] !== 0 || bytes[2] !== 0) {
     return undefined;
   }
   const read = parseTarget(bytes, 3);
-  return read.kind === 'value' ? { target: read.value, payload: bytes.subarray(read.bytesRead) } : undefined;
+  return read.kind === 'value' && read.value.port > 0
+    ? { target: read.value, payload: bytes.subarray(read.bytesRead) }
+    : undefined;
 }
 
 export function serializeDatagram(from: IpBytes, port: number, payload: Uint8Array): Uint8Array {

@@ -183,7 +183,7 @@ function dialHere(
     signal.addEventListener('abort', giveUp, { once: true });
     socket.on('error', ({ code }: NodeJS.ErrnoException) => end({ result: resultOfCode(code) }));
     socket.once('connect', () => {
-      socket.pause();
+      // Nothing flows before somebody listens; to pause it would keep the HTTP client waiting for good.
       end({
         result: 'ok',
         connection: {

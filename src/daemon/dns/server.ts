@@ -18,6 +18,8 @@ export interface DnsServerDeps {
 export interface ListenOptions {
   /** Also on `::1`: where a resolver in use has an IPv6 address, its questions are led there. */
   readonly ipv6?: boolean;
+  /** Exactly there, instead of on a port of its own choice of `127.0.0.1`. */
+  readonly place?: { readonly address: string; readonly port: number };
 }
 
 /** Both stacks and both protocols must have the same port: another program may hold one of them. */
@@ -52,13 +54,14 @@ export class DnsServer implements Disposable {
   }
 
   /** Listens on one loopback port, UDP and TCP; resolves with it. Rejects when there is no such port. */
-  async listen({ ipv6 = false }: ListenOptions = {}): Promise<number> {
+  async listen({ ipv6 = false, place }: ListenOptions = {}): Promise<number> {
     for (let attempt = 1; ; attempt++) {
       const scope = new Scope();
       try {
         // Loopback only: bound to every address, answers would leave with the wrong source. TCP's ports are the scarce ones.
-        const port = await this.#bindTcp(scope, '127.0.0.1', 0);
-        await this.#bindUdp(scope, 'udp4', '127.0.0.1', port);
+        const { address = '127.0.0.1' } = place ?? {};
+        const port = await this.#bindTcp(scope, address, place?.port ?? 0);
+        await this.#bindUdp(scope, 'udp4', address, port);
         if (ipv6) {
           await this.#bindUdp(scope, 'udp6', '::1', port);
           await this.#bindTcp(scope, '::1', port);
@@ -69,9 +72,9 @@ export class DnsServer implements Disposable {
         await scope.dispose();
         if (ipv6 && hasCode(error, 'EADDRNOTAVAIL', 'EAFNOSUPPORT')) {
           this.#log.info('no IPv6 loopback: names are served over IPv4 only', { error });
-          return this.listen();
+          return this.listen(place ? { place } : {});
         }
-        if (attempt >= portAttempts || !hasCode(error, 'EADDRINUSE')) {
+        if (place || attempt >= portAttempts || !hasCode(error, 'EADDRINUSE')) {
           throw error;
         }
       }

@@ -1,4 +1,14 @@
-import { type Clock, formatIp, type IpBytes, type Logger, parseSubnet, Scope, type Subnet } from '../../base/index.ts';
+import {
+  type Clock,
+  Emitter,
+  type Event,
+  formatIp,
+  type IpBytes,
+  type Logger,
+  parseSubnet,
+  Scope,
+  type Subnet,
+} from '../../base/index.ts';
 import type { DesiredNetwork, DialFrame } from '../../protocol/index.ts';
 import { type DnsClient, DnsServer, type LookupResult } from '../dns/server.ts';
 import { UpstreamResolver } from '../dns/upstream.ts';
@@ -41,6 +51,7 @@ interface Up {
   readonly resolvers: readonly IpBytes[];
   readonly upstream: UpstreamResolver;
   readonly dns: DnsServer;
+  readonly dnsHost: string;
   readonly dnsPort: number;
 }
 
@@ -65,6 +76,7 @@ export interface Applied {
 export class MachineNetwork {
   readonly #deps: NetworkDeps;
   readonly #wanted = new Map<NetworkWindow, Wanted>();
+  readonly #changed = new Emitter<void>();
   #up: Up | undefined;
 
   constructor(deps: NetworkDeps) {
@@ -104,7 +116,7 @@ export class MachineNetwork {
       carrier.address4 = address4;
       carrier.address6 = address6;
       await this.#converge(up);
-      return { device: up.device.name, subnets, dnsAddress: `127.0.0.1:${up.dnsPort}`, address4, address6 };
+      return { device: up.device.name, subnets, dnsAddress: `${up.dnsHost}:${up.dnsPort}`, address4, address6 };
     } catch (error) {
       await this.#restore(window, before);
       throw error;
@@ -162,7 +174,7 @@ export class MachineNetwork {
       ...(up && first
         ? {
             dns: {
-              localAddress: `127.0.0.1:${up.dnsPort}`,
+              localAddress: `${up.dnsHost}:${up.dnsPort}`,
               excludeSuffixes: first.desired.dns.excludeSuffixes,
               includeSuffixes: first.desired.dns.includeSuffixes,
               timeoutMs: first.desired.dns.timeoutMs,
@@ -191,6 +203,28 @@ export class MachineNetwork {
         this.#deps.log.error('the network could not be restored', { error }),
       );
     }
+  }
+
+  /** The machine's routes changed, not by us. `reapply` puts right what can be put right. */
+  get onNetworkChanged(): Event<void> {
+    return this.#changed.event;
+  }
+
+  /** A route of ours that is gone comes back. What overlaps by now is said, and left alone: never beside another change. */
+  async reapply(): Promise<void> {
+    const up = this.#up;
+    if (!up) {
+      return;
+    }
+    const routes = await up.backend.routes();
+    for (const wanted of this.#wanted.values()) {
+      try {
+        checkConflicts(wanted, routes, up.device.name);
+      } catch (error) {
+        this.#deps.log.warn('a route of another program overlaps by now', { error });
+      }
+    }
+    await this.#converge(up);
   }
 
   /** Another network, another resolver: called now and then, and never beside another change. */
@@ -242,6 +276,7 @@ export class MachineNetwork {
       scope.defer(() => device.close());
       const backend = scope.own(platform.createNetwork());
       scope.defer(() => backend.clear());
+      scope.own(backend.onNetworkChanged(() => this.#changed.fire()));
       const pipeline = scope.own(new Pipeline({ device, clock }));
       pipeline.start();
       const addresses = resolvers.map(formatIp);
@@ -249,13 +284,15 @@ export class MachineNetwork {
       const upstream = scope.own(new UpstreamResolver({ addresses, clock, log: dnsLog, sourcePorts: upstreamPorts }));
       const dns = scope.own(new DnsServer({ clock, log: dnsLog, upstream }));
       // Over IPv6 too: the machine's next resolver may be asked so.
-      const dnsPort = await dns.listen({ ipv6: true });
+      const place = platform.nameServer?.(uid);
+      const dnsPort = await dns.listen({ ipv6: place === undefined, ...(place ? { place } : {}) });
+      const dnsHost = place?.address ?? '127.0.0.1';
       const resolver = await platform.createResolver(uid);
       scope.defer(() => resolver.clear());
       await platform.firewall.open(device.name);
       scope.defer(() => platform.firewall.close(device.name));
       log.info('network is up', { device: device.name });
-      return { scope, device, pipeline, backend, resolver, resolvers, upstream, dns, dnsPort };
+      return { scope, device, pipeline, backend, resolver, resolvers, upstream, dns, dnsHost, dnsPort };
     } catch (error) {
       await scope.dispose();
       throw error;

@@ -1,4 +1,5 @@
 import { formatSubnet, type IpBytes, type Subnet, subnetContains, subnetsOverlap } from '../../base/index.ts';
+import type { ExistingRoute, LinkPlan } from './contract.ts';
 
 /**
  * The subnets without the exceptions, as few prefixes as possible. Where what is left out needs no route of its own, it
@@ -21,6 +22,17 @@ export function halves({ address, prefixLength }: Subnet): Subnet[] {
     { address, prefixLength: prefixLength + 1 },
     { address: upper, prefixLength: prefixLength + 1 },
   ];
+}
+
+/** Where another device has a route for the same subnet, ours are the two halves: they win, and its route stays. */
+export function wantedRoutes(plan: LinkPlan, existing: readonly ExistingRoute[]): Subnet[] {
+  const taken = new Set(
+    existing.filter(({ device }) => device !== plan.device).map(({ subnet }) => formatSubnet(subnet)),
+  );
+  return carve(plan.subnets, plan.neverProxy).flatMap((part) => {
+    const parts = taken.has(formatSubnet(part)) ? halves(part) : [];
+    return parts.length > 0 ? parts : [part];
+  });
 }
 
 function without(subnet: Subnet, exceptions: readonly Subnet[]): Subnet[] {

@@ -46,7 +46,7 @@ export interface ResolverPlan {
 }
 
 export interface ResolverBackend {
-  readonly kind: 'systemd-resolved' | 'nft-redirect' | 'resolver-files' | 'nrpt' | 'none' | 'fake';
+  readonly kind: 'systemd-resolved' | 'nft-redirect' | 'resolver-files' | 'nrpt' | 'fake';
   apply(plan: ResolverPlan): Promise<void>;
   clear(): Promise<void>;
   /** Where our own questions go, when not to the plan's resolvers. Asked after `apply`, and now and then. */
@@ -66,6 +66,8 @@ export interface Platform {
   createNetwork(): NetworkBackend & Disposable;
   createResolver(uid: number): Promise<ResolverBackend>;
   readonly firewall: FirewallBackend;
+  /** Where our DNS server has to listen, if the system asks at a certain place only: a loopback address and a port. */
+  nameServer?(uid: number): { readonly address: string; readonly port: number };
   /** The user at the other end of a local socket; undefined when the system does not say. */
   peerOf(socket: Socket): number | undefined;
   /** Gives back memory that only starting needed. */

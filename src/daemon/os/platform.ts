@@ -6,8 +6,8 @@ import type { WintunAddon } from '../tun/windows.ts';
 import type { RunCommand } from './command.ts';
 import type { Platform } from './contract.ts';
 import { createDarwinPlatform } from './darwin/platform.ts';
+import { realFiles } from './files.ts';
 import { createLinuxPlatform } from './linux/platform.ts';
-import { NoResolver } from './no-resolver.ts';
 import { createWindowsPlatform } from './windows/platform.ts';
 
 export interface PlatformDeps {
@@ -42,23 +42,13 @@ const systems: Readonly<Record<string, System>> = {
     addonName: 'tun-darwin.node',
     isAddonBeside: false,
     isPrivileged: isRoot,
-    create: (deps) =>
-      createDarwinPlatform({
-        ...deps,
-        addon: () => deps.addon() as UtunAddon,
-        createResolver: () => new NoResolver(deps.log.child('resolver')),
-      }),
+    create: (deps) => createDarwinPlatform({ ...deps, addon: () => deps.addon() as UtunAddon, files: realFiles }),
   },
   win32: {
     addonName: 'tun-windows.node',
     isAddonBeside: true,
     isPrivileged: (addon) => (addon() as WintunAddon).isElevated(),
-    create: (deps) =>
-      createWindowsPlatform({
-        ...deps,
-        addon: () => deps.addon() as WintunAddon,
-        createResolver: () => new NoResolver(deps.log.child('resolver')),
-      }),
+    create: (deps) => createWindowsPlatform({ ...deps, addon: () => deps.addon() as WintunAddon }),
   },
 };
 

@@ -1,16 +1,20 @@
 import * as vscode from 'vscode';
 import { isReason, type Logger } from '../../base/index.ts';
-import type { Connector } from '../../connector/index.ts';
+import type { Connector, ConnectRequest } from '../../connector/index.ts';
+import { daemonSocketPaths } from '../../protocol/index.ts';
 import type { DaemonLauncher } from '../daemon-launcher/launcher.ts';
+import { noService } from '../errors.ts';
 import { commandId } from '../ids.ts';
 import { showError } from '../notify.ts';
-import { readSettings } from '../settings.ts';
+import { type Elevation, readSettings } from '../settings.ts';
 
 export interface ConnectDeps {
   readonly connector: Connector;
   readonly launcher: DaemonLauncher;
   readonly log: Logger;
 }
+
+type WayIn = Pick<ConnectRequest, 'daemon' | 'proxy'>;
 
 /** Connect, Disconnect and Switch Namespace. */
 export class ConnectCommand {
@@ -51,8 +55,37 @@ export class ConnectCommand {
     }
   }
 
-  async #connect(namespace: string | undefined, outer?: vscode.CancellationToken): Promise<boolean> {
+  /** What the setting asks for. `auto` falls down to the proxies where the daemon cannot be had, and says so. */
+  async #wayIn(elevation: Elevation, token: vscode.CancellationToken): Promise<WayIn> {
     const { connector, launcher, log } = this.#deps;
+    if (elevation === 'none') {
+      return { proxy: {} };
+    }
+    if (elevation === 'service') {
+      const daemon = daemonSocketPaths(process.getuid?.() ?? 0);
+      if (!(await connector.probeDaemon(daemon))) {
+        throw noService();
+      }
+      return { daemon };
+    }
+    try {
+      return { daemon: await launcher.ensure(token) };
+    } catch (error) {
+      const isOutOfReach =
+        isReason(error, 'extension.daemon-missing') || isReason(error, 'extension.daemon-not-started');
+      if (elevation === 'sudo' || !isOutOfReach) {
+        throw error;
+      }
+      log.info('without a daemon: falling down to the proxies', { error });
+      void vscode.window.showWarningMessage(
+        vscode.l10n.t('Nearfield works without root: only programs that you debug from here reach the cluster.'),
+      );
+      return { proxy: {} };
+    }
+  }
+
+  async #connect(namespace: string | undefined, outer?: vscode.CancellationToken): Promise<boolean> {
+    const { connector, log } = this.#deps;
     if (connector.snapshot.connection.state === 'connected' && connector.snapshot.daemon.state !== 'gone') {
       return true;
     }
@@ -69,9 +102,9 @@ export class ConnectCommand {
           try {
             // What is wrong with the kubeconfig is said before a password is asked for.
             await connector.inspect(settings);
-            const daemon = await launcher.ensure(source.token);
-            if (connector.snapshot.connection.state === 'connected') {
-              await connector.attachDaemon(daemon);
+            const way = await this.#wayIn(settings.elevation, source.token);
+            if (connector.snapshot.connection.state === 'connected' && way.daemon) {
+              await connector.attachDaemon(way.daemon);
             } else {
               if (connector.snapshot.connection.state !== 'disconnected') {
                 await connector.disconnect();
@@ -79,7 +112,7 @@ export class ConnectCommand {
               await connector.connect({
                 ...settings,
                 namespace: namespace ?? this.#namespace ?? settings.namespace,
-                daemon,
+                ...way,
               });
             }
           } finally {

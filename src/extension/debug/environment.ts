@@ -15,6 +15,14 @@ const machineKeys = new Set([
 ]);
 
 /**
+ * The container's environment, with the variables that lead through the proxies where there is no daemon. Those win:
+ * the container's own proxy is not reached from here, and its `NO_PROXY` would keep the cluster's services out.
+ */
+export function withProxy(cluster: Environment, proxy: Environment): Environment {
+  return { ...cluster, ...proxy };
+}
+
+/**
  * The container's environment into a launch configuration, in the property that its debugger reads. What the launch
  * configuration says itself wins; keys are left out, never set empty.
  */

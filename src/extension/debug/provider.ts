@@ -5,7 +5,7 @@ import type { ConnectCommand } from '../commands/connect.ts';
 import { launchAttribute } from '../ids.ts';
 import { showError } from '../notify.ts';
 import { choosePorts, type LaunchAttribute, parseAttribute } from './attribute.ts';
-import { withEnvironment } from './environment.ts';
+import { withEnvironment, withProxy } from './environment.ts';
 
 export interface DebugDeps {
   readonly connector: Connector;
@@ -72,8 +72,12 @@ export class DebugIntegration implements vscode.DebugConfigurationProvider {
       if (configuration.request !== 'launch') {
         return bound;
       }
-      const environment = await this.#deps.connector.environment(attachment.name);
-      return withEnvironment(bound, environment, attribute.env?.exclude ?? []);
+      const { connector } = this.#deps;
+      const [environment, proxy] = await Promise.all([
+        connector.environment(attachment.name),
+        connector.proxyEnvironment(),
+      ]);
+      return withEnvironment(bound, withProxy(environment, proxy), attribute.env?.exclude ?? []);
     } catch (error) {
       await showError(this.#deps.log, error);
       return undefined;

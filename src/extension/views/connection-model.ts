@@ -1,4 +1,4 @@
-import type { ConnectorSnapshot } from '../../connector/index.ts';
+import { type ConnectorSnapshot, proxyLacks } from '../../connector/index.ts';
 import type { Translate } from './words.ts';
 
 export interface Row {
@@ -11,7 +11,7 @@ export interface Row {
 
 /** The rows of the connection view; none while the welcome view explains what to do. */
 export function connectionRows(snapshot: ConnectorSnapshot, t: Translate): Row[] {
-  const { connection, target, daemon, manager, health } = snapshot;
+  const { connection, target, daemon, proxy, manager, health } = snapshot;
   if (connection.state === 'disconnected' || connection.state === 'failed') {
     return [];
   }
@@ -29,6 +29,17 @@ export function connectionRows(snapshot: ConnectorSnapshot, t: Translate): Row[]
     { id: 'kubernetes', label: t('Kubernetes'), description: target?.server ?? '', icon: 'server' },
     { id: 'daemon', label: t('Daemon'), description: daemonWords(daemon, t), icon: 'shield' },
   ];
+  if (proxy) {
+    rows.push(
+      {
+        id: 'proxy',
+        label: t('Without root'),
+        description: `SOCKS 5 ${proxy.socks} · HTTP ${proxy.http}`,
+        icon: 'link',
+      },
+      ...proxyLacks.map((sentence) => ({ id: sentence, label: t(sentence), description: '', icon: 'info' })),
+    );
+  }
   if (daemon.dns) {
     rows.push({
       id: 'dns',

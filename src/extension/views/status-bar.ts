@@ -1,5 +1,5 @@
 import * as vscode from 'vscode';
-import type { Connector, ConnectorSnapshot } from '../../connector/index.ts';
+import { type Connector, type ConnectorSnapshot, proxyLacks } from '../../connector/index.ts';
 import { commandId, contextKey, statusBarId } from '../ids.ts';
 import { translate } from './trees.ts';
 import { statusText } from './words.ts';
@@ -29,13 +29,16 @@ export function createStatusBar(connector: Connector): vscode.Disposable {
   return item;
 }
 
-function tooltip({ connection, target, daemon, attachments, health }: ConnectorSnapshot): string {
+function tooltip({ connection, target, daemon, proxy, attachments, health }: ConnectorSnapshot): string {
   const lines = ['Nearfield'];
   if (target) {
     lines.push(vscode.l10n.t('Context: {0}', target.context), vscode.l10n.t('Namespace: {0}', target.namespace));
   }
   if (daemon.state === 'attached') {
     lines.push(vscode.l10n.t('Subnets: {0}', daemon.subnets.join(', ')));
+  }
+  if (proxy) {
+    lines.push(`${vscode.l10n.t('Without root')}: ${proxyLacks.map((each) => vscode.l10n.t(each)).join(' ')}`);
   }
   lines.push(...attachments.map((each) => `${each.workload} ${each.servicePort} → ${each.localPort}`));
   lines.push(...health.map((each) => vscode.l10n.t(each.sentence)));

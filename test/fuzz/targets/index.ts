@@ -4,6 +4,7 @@ import { openDialTarget } from './dial.ts';
 import { openDnsCodecTarget, openDnsServerTarget } from './dns.ts';
 import { openNatTarget } from './nat.ts';
 import { openPacketTarget } from './packet.ts';
+import { openSocksTarget } from './socks.ts';
 import { openTunnelTarget } from './tunnel.ts';
 
 /** Everything that reads bytes of strangers. */
@@ -15,4 +16,5 @@ export const targets: Readonly<Record<string, OpenTarget>> = {
   dial: openDialTarget,
   control: openControlTarget,
   tunnel: openTunnelTarget,
+  socks: openSocksTarget,
 };

@@ -1,4 +1,4 @@
-import { formatSubnet, subnetContains } from '../../../src/base/index.ts';
+import { formatSubnet } from '../../../src/base/index.ts';
 import type { RunCommand } from '../../../src/daemon/os/command.ts';
 import { type FakeMachine, isVersion4, toSubnet } from './machine.ts';
 
@@ -18,27 +18,21 @@ export function runLinux(machine: FakeMachine): RunCommand {
     if (object === 'route' && verb === 'show') {
       return show(machine, args.includes('-4'));
     }
-    if (object === 'route' && verb === 'get') {
-      return get(machine, first);
-    }
     machine.changes.push(['ip', ...args].join(' '));
     if (object === 'link') {
       Object.assign(machine.link(device), { mtu: Number(after('mtu')), isUp: true });
     } else if (object === 'address') {
       const { addresses } = machine.link(device);
-      if (!addresses.includes(first)) {
-        addresses.push(first);
-      }
-    } else if (verb === 'flush') {
-      machine.routes = machine.routes.filter(
-        ({ subnet, note }) => isVersion4(subnet) === args.includes('-6') || note !== `proto ${after('proto')}`,
-      );
+      const others = addresses.filter((each) => each !== first);
+      addresses.splice(0, addresses.length, ...others, ...(verb === 'delete' ? [] : [first]));
     } else if (verb === 'delete') {
       machine.removeRoute(first, device);
     } else {
-      const note = after('proto') ? `proto ${after('proto')}` : after('congctl') && `congctl ${after('congctl')}`;
-      // A table holds one route of a subnet and metric: replacing does not ask whose it was.
-      machine.routes = machine.routes.filter(({ subnet }) => subnet !== formatSubnet(toSubnet(first)));
+      const note = after('congctl') && `congctl ${after('congctl')}`;
+      // A table holds one route of a subnet and metric.
+      if (machine.routes.some(({ subnet }) => subnet === formatSubnet(toSubnet(first)))) {
+        throw new Error('RTNETLINK answers: File exists');
+      }
       machine.addRoute({ subnet: first, device, gateway: after('via'), note });
     }
     return '';
@@ -54,12 +48,4 @@ function show(machine: FakeMachine, isInet: boolean): string {
       ...(gateway ? { gateway } : {}),
     })),
   );
-}
-
-function get(machine: FakeMachine, ip: string): string {
-  const { address } = toSubnet(ip);
-  const [best] = machine.routes
-    .filter(({ subnet }) => subnetContains(toSubnet(subnet), address))
-    .sort((a, b) => toSubnet(b.subnet).prefixLength - toSubnet(a.subnet).prefixLength);
-  return JSON.stringify(best ? [{ dst: formatSubnet(toSubnet(ip)), dev: best.device, gateway: best.gateway }] : []);
 }

@@ -73,5 +73,8 @@ function powershell(machine: FakeMachine, script: string): string {
     machine.rules.set(name, /-Direction .*-InterfaceAlias '[^']*'/.exec(script)?.[0] ?? '');
     return '[{}]';
   }
+  if (script.includes('Get-DnsClientNrptRule')) {
+    return '';
+  }
   throw new Error(`${script}: not known`);
 }

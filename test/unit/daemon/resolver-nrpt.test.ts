@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { isReason } from '../../../src/base/index.ts';
 import type { RunCommand } from '../../../src/daemon/os/command.ts';
 import type { ResolverPlan } from '../../../src/daemon/os/contract.ts';
-import { Nrpt, removeNrptRules } from '../../../src/daemon/os/windows/nrpt.ts';
+import { Nrpt } from '../../../src/daemon/os/windows/nrpt.ts';
 
 /** A Windows machine, as far as our scripts go; prints itself. */
 class FakeWindows {
@@ -13,9 +13,9 @@ class FakeWindows {
   scripts = 0;
 
   readonly run: RunCommand = async (file, args) => {
-    assert.equal(file, 'powershell.exe');
+    assert.equal(file, 'powershell');
     this.scripts++;
-    for (const line of (args.at(-1) ?? '').split('\n')) {
+    for (const line of (args.at(-1) ?? '').split('; ')) {
       this.#do(line);
     }
     return '';
@@ -42,7 +42,7 @@ class FakeWindows {
       const setting = value('ServerAddresses') || value('ConnectionSpecificSuffix');
       this.#interfaces.set(`${value('InterfaceAlias')} ${command}`, setting);
     } else {
-      assert.ok(command === 'Clear-DnsClientCache' || command === '$ErrorActionPreference', command);
+      assert.ok(command === 'Clear-DnsClientCache' || command.startsWith('$'), command);
     }
   }
 }
@@ -56,11 +56,12 @@ const plan: ResolverPlan = {
   searchDomains: ['tel2-search', 'default'],
   subnets: [],
 };
+const make = (windows: FakeWindows): Nrpt => new Nrpt({ run: windows.run, address: '127.0.0.1', device: 'nf0' });
 const golden = new URL('../../golden/nrpt.txt', import.meta.url);
 
 test('Windows gets one marked rule for all domains, and our server on our device', async () => {
   const windows = new FakeWindows();
-  await new Nrpt({ run: windows.run, address: '127.0.0.1' }).apply(plan);
+  await make(windows).apply(plan);
   if (process.env['UPDATE_GOLDEN']) {
     writeFileSync(golden, windows.print());
   }
@@ -69,7 +70,7 @@ test('Windows gets one marked rule for all domains, and our server on our device
 
 test('the same plan again runs nothing, another one replaces the rule', async () => {
   const windows = new FakeWindows();
-  const nrpt = new Nrpt({ run: windows.run, address: '127.0.0.1' });
+  const nrpt = make(windows);
   await nrpt.apply(plan);
   await nrpt.apply(plan);
   assert.equal(windows.scripts, 1);
@@ -81,8 +82,8 @@ test('the same plan again runs nothing, another one replaces the rule', async ()
 test('rules of others stay, ours go, also those of a killed predecessor', async () => {
   const windows = new FakeWindows();
   windows.rules.push({ comment: "'nearfield nf1'", text: 'another user' }, { comment: '', text: 'policy' });
-  await new Nrpt({ run: windows.run, address: '127.0.0.1' }).apply(plan);
-  await removeNrptRules(windows.run, 'nf0');
+  await make(windows).apply(plan);
+  await make(windows).clear();
   assert.deepEqual(
     windows.rules.map(({ text }) => text),
     ['another user', 'policy'],
@@ -91,7 +92,7 @@ test('rules of others stay, ours go, also those of a killed predecessor', async 
 
 test('a port that Windows cannot ask is refused', async () => {
   const windows = new FakeWindows();
-  const nrpt = new Nrpt({ run: windows.run, address: '127.0.0.1' });
+  const nrpt = make(windows);
   await assert.rejects(nrpt.apply({ ...plan, port: 51_011 }), (error) => isReason(error, 'daemon.resolver-failed'));
   assert.equal(windows.scripts, 0);
 });
@@ -99,7 +100,7 @@ test('a port that Windows cannot ask is refused', async () => {
 for (const domain of ["a'b", '$(calc)', 'a;b', 'a\nb', '`a']) {
   test(`${JSON.stringify(domain)} does not become a command`, async () => {
     const windows = new FakeWindows();
-    const nrpt = new Nrpt({ run: windows.run, address: '127.0.0.1' });
+    const nrpt = make(windows);
     await assert.rejects(nrpt.apply({ ...plan, routedDomains: [domain] }), (error) =>
       isReason(error, 'daemon.bad-request'),
     );

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatIp, silentLogger } from '../../../src/base/index.ts';
+import { createLogger, formatIp, isReason, type LogLine, silentLogger } from '../../../src/base/index.ts';
 import type { RunCommand } from '../../../src/daemon/os/command.ts';
 import { WindowsFirewall } from '../../../src/daemon/os/windows/firewall.ts';
 import { WindowsNetwork } from '../../../src/daemon/os/windows/network.ts';
 import { createWindowsPlatform, toAddresses } from '../../../src/daemon/os/windows/platform.ts';
-import { ask, listOf } from '../../../src/daemon/os/windows/powershell.ts';
+import { ask, fromSystemFolder, listOf } from '../../../src/daemon/os/windows/powershell.ts';
 import type { WintunAddon } from '../../../src/daemon/tun/windows.ts';
 import { HandClock } from '../manager/hand-clock.ts';
 import { FakeMachine } from './machine.ts';
@@ -28,7 +28,7 @@ describeNetwork({
 test('the firewall lets in what comes by our adapter, once, and is as before at the end', async () => {
   const machine = new FakeMachine(device);
   const before = machine.print();
-  const firewall = new WindowsFirewall(runWindows(machine));
+  const firewall = new WindowsFirewall(runWindows(machine), silentLogger);
   await firewall.open(device);
   await firewall.open(device);
   const rule = "nearfield nf1001: -Direction Inbound -Action Allow -InterfaceAlias 'nf1001'";
@@ -44,16 +44,20 @@ test('a name with a quote stays a text', async () => {
     scripts.push(args.at(-1) ?? '');
     return '[]';
   };
-  await new WindowsFirewall(run).close("a'; Stop-Computer; '");
+  await new WindowsFirewall(run, silentLogger).close("a'; Stop-Computer; '");
   assert.match(scripts[0] ?? '', /-eq 'nearfield a''; Stop-Computer; '''/);
 });
 
 test('modules are looked for in the system folder before anything is asked', async () => {
   let script = '';
-  await ask(async (_, args) => {
+  const run: RunCommand = async (_, args) => {
     script = args.at(-1) ?? '';
     return '';
-  }, 'Get-NetRoute');
+  };
+  await ask(
+    fromSystemFolder(run, () => 'C:\\Windows\\System32'),
+    'Get-NetRoute',
+  );
   assert.ok(script.indexOf('PSModulePath = "$PSHOME') < script.indexOf('Get-NetRoute'));
 });
 
@@ -86,10 +90,25 @@ test('programs are run from the system folder by their full paths', async () => 
     },
     addon: () => ({ systemDirectory: () => 'C:\\Windows\\System32' }) as WintunAddon,
     programFolder: 'C:\\Program Files\\Nearfield',
-    createResolver: () => ({ kind: 'fake', apply: async () => undefined, clear: async () => undefined }),
   });
   machine.rules.set('nearfield nf1001', 'left by a killed daemon');
   await platform.cleanUp(1001);
   assert.deepEqual([...new Set(files)], ['C:\\Windows\\System32\\WindowsPowerShell\\v1.0\\powershell.exe']);
   assert.equal(machine.rules.size, 0);
+});
+
+test('a firewall that refuses our rule is said, and does not keep the network down', async () => {
+  const lines: LogLine[] = [];
+  const log = createLogger({ wallMs: () => 0, sink: (line) => lines.push(line) });
+  await new WindowsFirewall(async () => Promise.reject(new Error('governed by policy')), log).open(device);
+  assert.deepEqual(
+    lines.map(({ level }) => level),
+    ['warn'],
+  );
+});
+
+test('an answer that cannot be read is an error, not an empty table', async () => {
+  await assert.rejects(new WindowsNetwork({ clock, run: async () => 'Zugriff verweigert' }).routes(), (error) =>
+    isReason(error, 'daemon.command-failed'),
+  );
 });

@@ -9,7 +9,7 @@ import {
   subnetContains,
 } from '../../../base/index.ts';
 import { commandFailed } from '../../errors.ts';
-import { carve, halves } from '../carve.ts';
+import { wantedRoutes } from '../carve.ts';
 import type { RunCommand } from '../command.ts';
 import type { ExistingRoute, LinkPlan, NetworkBackend } from '../contract.ts';
 import { Poll } from '../poll.ts';
@@ -153,17 +153,6 @@ export class DarwinNetwork implements NetworkBackend, Disposable {
       .map(({ subnet, device, gateway }) => `${formatSubnet(subnet)} ${gateway ?? ''} ${device}`);
     return [...others.sort(), ...[...this.#routes.keys()].filter((key) => !own.has(key))].join('\n');
   }
-}
-
-/** Where another device has a route for the same subnet, ours are the two halves: they win, and its route stays. */
-export function wantedRoutes(plan: LinkPlan, existing: readonly ExistingRoute[]): Subnet[] {
-  const taken = new Set(
-    existing.filter(({ device }) => device !== plan.device).map(({ subnet }) => formatSubnet(subnet)),
-  );
-  return carve(plan.subnets, plan.neverProxy).flatMap((part) => {
-    const parts = taken.has(formatSubnet(part)) ? halves(part) : [];
-    return parts.length > 0 ? parts : [part];
-  });
 }
 
 function ofDevice(routes: readonly ExistingRoute[], wanted: string | undefined): Set<string> {

@@ -1,16 +1,30 @@
-import { Emitter, formatIp, formatSubnet, parseIp, parseSubnet, type Subnet } from '../../../base/index.ts';
+import { type Clock, formatIp, formatSubnet, parseIp, parseSubnet, type Subnet } from '../../../base/index.ts';
+import { wantedRoutes } from '../carve.ts';
 import type { RunCommand } from '../command.ts';
 import type { ExistingRoute, LinkPlan, NetworkBackend } from '../contract.ts';
+import { Poll } from '../poll.ts';
 
-/** Addresses and routes of the device. They vanish with it; only exceptions outside of it have to be taken back. */
+const pollMs = 5_000;
+
+/**
+ * Addresses and routes of the device; all vanish with it. Exceptions are cut out of the subnets instead of being routed
+ * elsewhere, so nothing outside of the device is ever touched, and nothing can be left behind.
+ */
 export class LinuxNetwork implements NetworkBackend {
   readonly #run: RunCommand;
-  readonly #changed = new Emitter<void>();
-  readonly onNetworkChanged = this.#changed.event;
-  #applied: LinkPlan | undefined;
+  readonly #poll: Poll;
+  #plan: LinkPlan | undefined;
+  #addresses = new Set<string>();
+  #routes = new Map<string, Subnet>();
 
-  constructor(run: RunCommand) {
+  constructor(run: RunCommand, clock: Clock) {
     this.#run = run;
+    this.#poll = new Poll(clock, pollMs, async () => this.#stateOf(await this.routes()));
+  }
+
+  /** Looked for every few seconds: a VPN that comes up, a new default route, a route of ours that somebody removed. */
+  get onNetworkChanged() {
+    return this.#poll.onStateChanged;
   }
 
   async routes(): Promise<ExistingRoute[]> {
@@ -22,57 +36,72 @@ export class LinuxNetwork implements NetworkBackend {
   }
 
   async apply(plan: LinkPlan): Promise<void> {
-    const before = this.#applied;
-    const isNew = before?.device !== plan.device;
     const { device } = plan;
-    if (isNew) {
+    if (this.#plan?.device !== device) {
+      await this.clear();
       await this.#run('ip', ['link', 'set', 'dev', device, 'mtu', '1500', 'txqueuelen', '1000', 'up']);
     }
-    for (const address of plan.addresses) {
-      await this.#run('ip', ['address', 'replace', `${formatIp(address)}/${address.length * 8}`, 'dev', device]);
+    this.#plan = plan;
+    const addresses = new Set(plan.addresses.map((address) => `${formatIp(address)}/${address.length * 8}`));
+    for (const address of addresses) {
+      await this.#run('ip', ['address', 'replace', address, 'dev', device]);
+      this.#addresses.add(address);
     }
-    const wanted = new Set(plan.subnets.map(formatSubnet));
-    for (const gone of (before?.subnets ?? []).map(formatSubnet).filter((each) => !wanted.has(each))) {
-      await this.#run('ip', ['route', 'delete', gone, 'dev', device]).catch(() => undefined);
+    await this.#applyRoutes(plan);
+    for (const address of this.#addresses) {
+      if (!addresses.has(address)) {
+        await this.#run('ip', ['address', 'delete', address, 'dev', device]).catch(() => undefined);
+        this.#addresses.delete(address);
+      }
     }
-    for (const subnet of plan.subnets) {
-      // BBR, the default on some machines, paces: it halves a TUN's throughput.
-      const route = ['route', 'replace', formatSubnet(subnet), 'dev', device];
-      await this.#run('ip', [...route, 'congctl', 'cubic']).catch(() => this.#run('ip', route));
-    }
-    for (const each of plan.neverProxy) {
-      await this.#keepRoute(each, device);
-    }
-    this.#applied = plan;
+    this.#poll.accept(this.#stateOf(await this.routes()));
   }
 
-  /** A more specific route that goes where the packets went before. */
-  async #keepRoute(subnet: Subnet, device: string): Promise<void> {
-    const [present] = JSON.parse(await this.#run('ip', ['-j', 'route', 'get', formatIp(subnet.address)])) as {
-      gateway?: string;
-      dev?: string;
-    }[];
-    if (present?.dev && present.dev !== device) {
-      const via = present.gateway ? ['via', present.gateway] : [];
-      await this.#run('ip', ['route', 'replace', formatSubnet(subnet), ...via, 'dev', present.dev, 'proto', routeMark]);
-    }
+  dispose(): void {
+    this.#poll.dispose();
   }
-
-  dispose(): void {}
 
   async clear(): Promise<void> {
-    this.#applied = undefined;
-    await removeMarkedRoutes(this.#run);
+    this.#plan = undefined;
+    this.#addresses = new Set();
+    this.#routes = new Map();
+  }
+
+  async #applyRoutes(plan: LinkPlan): Promise<void> {
+    const { device } = plan;
+    const before = await this.routes();
+    const wanted = new Map(wantedRoutes(plan, before).map((subnet) => [formatSubnet(subnet), subnet]));
+    for (const key of this.#routes.keys()) {
+      if (!wanted.has(key)) {
+        // Somebody may have been faster.
+        await this.#run('ip', ['route', 'delete', key, 'dev', device]).catch(() => undefined);
+        this.#routes.delete(key);
+      }
+    }
+    const present = ofDevice(before, device);
+    for (const [key, subnet] of wanted) {
+      if (!present.has(key)) {
+        // BBR, the default on some machines, paces: it halves a TUN's throughput.
+        const route = ['route', 'add', key, 'dev', device];
+        await this.#run('ip', [...route, 'congctl', 'cubic']).catch(() => this.#run('ip', route));
+      }
+      this.#routes.set(key, subnet);
+    }
+  }
+
+  /** What others made, and which of ours are missing. */
+  #stateOf(routes: readonly ExistingRoute[]): string {
+    const device = this.#plan?.device;
+    const own = ofDevice(routes, device);
+    const others = routes
+      .filter((route) => route.device !== device)
+      .map((route) => `${formatSubnet(route.subnet)} ${route.gateway ?? ''} ${route.device}`);
+    return [...others.sort(), ...[...this.#routes.keys()].filter((key) => !own.has(key))].join('\n');
   }
 }
 
-/** Our mark on routes that are not the device's: a protocol number of our own, by which a later daemon finds them. */
-const routeMark = '77';
-
-/** Needs no memory: what is marked is ours. */
-export async function removeMarkedRoutes(run: RunCommand): Promise<void> {
-  await run('ip', ['route', 'flush', 'proto', routeMark]).catch(() => undefined);
-  await run('ip', ['-6', 'route', 'flush', 'proto', routeMark]).catch(() => undefined);
+function ofDevice(routes: readonly ExistingRoute[], wanted: string | undefined): Set<string> {
+  return new Set(routes.filter(({ device }) => device === wanted).map(({ subnet }) => formatSubnet(subnet)));
 }
 
 export function parseRoutes(json: string): ExistingRoute[] {

@@ -6,7 +6,7 @@ import type { RunCommand } from '../command.ts';
 import type { Platform } from '../contract.ts';
 import { DnsRedirect, removeStaleTables } from './dns-redirect.ts';
 import { LinuxFirewall } from './firewall.ts';
-import { LinuxNetwork, removeMarkedRoutes } from './network.ts';
+import { LinuxNetwork } from './network.ts';
 import { startNft } from './nft-session.ts';
 import { resolversOfMachine } from './resolv-conf.ts';
 import { hasResolved, Resolved } from './resolved.ts';
@@ -28,7 +28,7 @@ export function createLinuxPlatform({ clock, log, run, addon }: LinuxDeps): Plat
   return {
     deviceName,
     openDevice: (name) => openLinuxTun(addon(), name),
-    createNetwork: () => new LinuxNetwork(run),
+    createNetwork: () => new LinuxNetwork(run, clock),
     async createResolver(uid) {
       const redirect = new DnsRedirect({ clock, log: log.child('nft'), uid, start: () => startNft(clock) });
       const resolved = (await hasResolved(run)) ? new Resolved({ clock, run, read: readText }) : undefined;
@@ -45,7 +45,6 @@ export function createLinuxPlatform({ clock, log, run, addon }: LinuxDeps): Plat
     resolvers: async () => resolversOfMachine(readText('/etc/resolv.conf')),
     async cleanUp(uid) {
       await removeStaleTables(run, uid);
-      await removeMarkedRoutes(run);
       await firewall.close(deviceName(uid));
     },
   };

@@ -1,3 +1,4 @@
+import type { Logger } from '../../../base/index.ts';
 import type { RunCommand } from '../command.ts';
 import type { FirewallBackend } from '../contract.ts';
 import { ask } from './powershell.ts';
@@ -8,15 +9,22 @@ import { ask } from './powershell.ts';
  */
 export class WindowsFirewall implements FirewallBackend {
   readonly #run: RunCommand;
+  readonly #log: Logger;
 
-  constructor(run: RunCommand) {
+  constructor(run: RunCommand, log: Logger) {
     this.#run = run;
+    this.#log = log;
   }
 
+  /** Never rejects: a firewall that others govern may let us in all the same. */
   async open(device: string): Promise<void> {
-    await this.close(device);
     const rule = `-Direction Inbound -Action Allow -InterfaceAlias ${quote(device)}`;
-    await ask(this.#run, `New-NetFirewallRule -Name ${ruleOf(device)} -DisplayName ${ruleOf(device)} ${rule}`);
+    try {
+      await this.close(device);
+      await ask(this.#run, `New-NetFirewallRule -Name ${ruleOf(device)} -DisplayName ${ruleOf(device)} ${rule}`);
+    } catch (error) {
+      this.#log.warn('the firewall may block the cluster: our rule could not be set', { error });
+    }
   }
 
   async close(device: string): Promise<void> {

@@ -9,6 +9,8 @@ export const nrptMark = (device: string): string => `nearfield ${device}`;
 
 export interface NrptDeps {
   readonly run: RunCommand;
+  /** The user's device: its name is in the mark. */
+  readonly device: string;
   /** Where our server listens, on port 53: an address that no other resolver of the machine has. */
   readonly address: string;
 }
@@ -20,7 +22,7 @@ export interface NrptDeps {
 export class Nrpt implements ResolverBackend {
   readonly kind = 'nrpt';
   readonly #deps: NrptDeps;
-  #applied: { readonly text: string; readonly device: string } | undefined;
+  #applied = '';
 
   constructor(deps: NrptDeps) {
     this.#deps = deps;
@@ -28,45 +30,53 @@ export class Nrpt implements ResolverBackend {
 
   /** Errors: `daemon.resolver-failed`, `daemon.bad-request`. */
   async apply(plan: ResolverPlan): Promise<void> {
-    const script = scriptOf(plan, this.#deps.address);
     if (plan.port !== port) {
       throw resolverFailed(`Windows asks resolvers on port ${port} only`);
     }
-    if (this.#applied?.text === script) {
+    const script = scriptOf(plan, this.#deps);
+    if (this.#applied === script) {
       return;
     }
-    this.#applied = { text: script, device: plan.device };
-    await runScript(this.#deps.run, script).catch((error: unknown) => {
-      this.#applied = undefined;
+    this.#applied = '';
+    await this.#run(script).catch((error: unknown) => {
       throw resolverFailed(error);
     });
+    this.#applied = script;
   }
 
+  /** Needs no memory: the rules bear our mark. What the device had is gone with it. */
   async clear(): Promise<void> {
-    if (this.#applied) {
-      const { device } = this.#applied;
-      this.#applied = undefined;
-      await removeNrptRules(this.#deps.run, device);
-    }
+    this.#applied = '';
+    await this.#run([removal(this.#deps.device), 'Clear-DnsClientCache'].join('; '));
+  }
+
+  async #run(script: string): Promise<void> {
+    await this.#deps.run('powershell', [
+      '-NoProfile',
+      '-NonInteractive',
+      '-NoLogo',
+      '-Command',
+      `${preamble}; ${script}`,
+    ]);
   }
 }
 
-/** Needs no memory: the rules bear our mark. What the device had is gone with it. */
-export async function removeNrptRules(run: RunCommand, device: string): Promise<void> {
-  await runScript(run, [removal(device), 'Clear-DnsClientCache'].join('\n'));
-}
+/** Modules are taken from the system's folder only: the search path begins with one that the user may write to. */
+const preamble = ["$ErrorActionPreference = 'Stop'", '$env:PSModulePath = "$PSHOME\\Modules"'].join('; ');
 
 const removal = (device: string): string =>
   `Get-DnsClientNrptRule | Where-Object Comment -eq ${quote(nrptMark(device))} | Remove-DnsClientNrptRule -Force`;
 
 /** One script for all: a PowerShell takes half a second to start. */
-function scriptOf({ device, routedDomains, searchDomains }: ResolverPlan, address: string): string {
+function scriptOf(
+  { routedDomains, searchDomains }: ResolverPlan,
+  { address, device }: Pick<NrptDeps, 'address' | 'device'>,
+): string {
   const domains = [...new Set([...routedDomains, ...searchDomains])].map((domain) => domain.replace(/^\.|\.$/g, ''));
   // A name with a dot in front means all names below it; the domain itself is not one of those.
   const namespaces = domains.flatMap((domain) => [`.${domain}`, domain]).map(quote);
   const [search] = searchDomains;
   return [
-    "$ErrorActionPreference = 'Stop'",
     removal(device),
     `Add-DnsClientNrptRule -Namespace ${namespaces.join(',')} -NameServers ${quote(address)} -Comment ${quote(nrptMark(device))}`,
     `Set-DnsClientServerAddress -InterfaceAlias ${quote(device)} -ServerAddresses ${quote(address)}`,
@@ -75,7 +85,7 @@ function scriptOf({ device, routedDomains, searchDomains }: ResolverPlan, addres
       ? []
       : [`Set-DnsClient -InterfaceAlias ${quote(device)} -ConnectionSpecificSuffix ${quote(search)}`]),
     'Clear-DnsClientCache',
-  ].join('\n');
+  ].join('; ');
 }
 
 /** In single quotes PowerShell replaces nothing; what could end them is not let in. */
@@ -84,8 +94,4 @@ function quote(text: string): string {
     throw badRequest(`${text} is not a name`);
   }
   return `'${text}'`;
-}
-
-async function runScript(run: RunCommand, script: string): Promise<void> {
-  await run('powershell.exe', ['-NoLogo', '-NoProfile', '-NonInteractive', '-Command', script]);
 }

@@ -1,10 +1,11 @@
-import { type Clock, type IpBytes, type Logger, parseIp, toError } from '../../../base/index.ts';
+import { type Clock, type IpBytes, type Logger, parseIp } from '../../../base/index.ts';
 import { openWindowsTun, type WintunAddon } from '../../tun/windows.ts';
 import type { RunCommand } from '../command.ts';
-import type { Platform, ResolverBackend } from '../contract.ts';
+import type { Platform } from '../contract.ts';
 import { WindowsFirewall } from './firewall.ts';
 import { WindowsNetwork } from './network.ts';
-import { ask, listOf } from './powershell.ts';
+import { Nrpt } from './nrpt.ts';
+import { ask, fromSystemFolder, listOf } from './powershell.ts';
 
 export interface WindowsDeps {
   readonly clock: Clock;
@@ -13,8 +14,6 @@ export interface WindowsDeps {
   readonly addon: () => WintunAddon;
   /** The folder of the daemon's program: `wintun.dll` is taken from there, and from nowhere else. */
   readonly programFolder: string;
-  /** What it made is found again by its names: clearing a new one clears a killed predecessor's. */
-  readonly createResolver: (uid: number) => ResolverBackend;
 }
 
 const resolversQuestion = [
@@ -25,27 +24,30 @@ const resolversQuestion = [
 ].join(' | ');
 
 const deviceName = (uid: number): string => `nf${uid}`;
+const nameServerAddress = (uid: number): string => `127.77.${(uid >>> 8) & 0xff}.${uid & 0xff}`;
 
 /** Windows. The adapter and what is on it go with the process; the firewall's rule is removed by its name. */
 export function createWindowsPlatform(deps: WindowsDeps): Platform {
-  const { clock, log, addon, programFolder, createResolver } = deps;
-  const run = inSystemFolder(deps.run, () => addon().systemDirectory());
-  const firewall = new WindowsFirewall(run);
+  const { clock, log, addon, programFolder } = deps;
+  const run = fromSystemFolder(deps.run, () => addon().systemDirectory());
+  const resolverOf = (uid: number): Nrpt => new Nrpt({ run, device: deviceName(uid), address: nameServerAddress(uid) });
+  const firewall = new WindowsFirewall(run, log.child('firewall'));
   return {
     deviceName,
     openDevice: (name) => openWindowsTun(addon(), name, programFolder),
     createNetwork: () => new WindowsNetwork({ clock, run }),
-    createResolver: async (uid) => createResolver(uid),
+    createResolver: async (uid) => resolverOf(uid),
     firewall,
+    // Windows asks on port 53 only; every address below 127 is the machine's own, and another user has another one.
+    nameServer: (uid) => ({ address: nameServerAddress(uid), port: 53 }),
     // Pipes are opened for administrators only: whoever is connected is one.
     peerOf: () => 0,
     trim: () => undefined,
     resolvers: async () => toAddresses(await ask(run, resolversQuestion)),
     async cleanUp(uid) {
-      await firewall
-        .close(deviceName(uid))
-        .catch((error: unknown) => log.warn('an old firewall rule may be left', { error: toError(error) }));
-      await createResolver(uid).clear();
+      const said = (error: unknown): void => log.warn('something of an old daemon may be left', { error });
+      await firewall.close(deviceName(uid)).catch(said);
+      await resolverOf(uid).clear().catch(said);
     },
   };
 }
@@ -60,11 +62,4 @@ export function toAddresses(answer: unknown): IpBytes[] {
     .filter((each) => !placeholders.includes(each))
     .map(parseIp)
     .filter((each) => each !== undefined);
-}
-
-const places: Readonly<Record<string, string>> = { powershell: 'WindowsPowerShell\\v1.0\\powershell.exe' };
-
-/** By full path: a program that is searched for is first looked for where the daemon happens to be. */
-function inSystemFolder(run: RunCommand, folder: () => string): RunCommand {
-  return (file, args) => run(`${folder()}\\${places[file] ?? `${file}.exe`}`, args);
 }

@@ -123,7 +123,7 @@ static const char *load(const wchar_t *path) {
   SetLastError(error);
   if (!library) return is_trusted ? "load wintun.dll" : "signature of wintun.dll";
 #define LOOK_UP(name, result, arguments) \
-  *(FARPROC *)&wintun.name = GetProcAddress(library, "Wintun" #name); \
+  wintun.name = (result(WINAPI *) arguments)(void (*)(void))GetProcAddress(library, "Wintun" #name); \
   if (!wintun.name) return "Wintun" #name;
   WINTUN_FUNCTIONS(LOOK_UP)
   return NULL;
@@ -345,7 +345,7 @@ static void add(napi_env env, napi_value exports, const char *name, napi_callbac
 NAPI_MODULE_INIT() {
   HMODULE program = GetModuleHandleW(NULL);
 #define LOOK_UP_NODE(name) \
-  *(FARPROC *)&node.name = GetProcAddress(program, #name); \
+  node.name = (__typeof__(node.name))(void (*)(void))GetProcAddress(program, #name); \
   if (!node.name) return NULL;
   NODE_FUNCTIONS(LOOK_UP_NODE)
   add(env, exports, "open", open_device);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
@@ -139,6 +140,19 @@ test(
     ]);
   },
 );
+
+test('a whole URL that is not the cluster’s is asked for from this machine', limit, async () => {
+  const { bench: made, program } = await start(echo);
+  const here = createHttpServer((_request, response) => response.end('from here'));
+  here.listen(0, '127.0.0.1');
+  await once(here, 'listening');
+  const address = here.address();
+  const port = typeof address === 'object' && address ? address.port : 0;
+  program.write(`GET http://this-machine.example.org:${port}/ HTTP/1.1\r\nHost: a\r\n${authorization}\r\n`);
+  assert.match(await program.readText(/from here/), /^HTTP\/1\.1 200 /);
+  assert.deepEqual(made.tunnels.asked, []);
+  here.close();
+});
 
 test('bodies pass both ways whole, with a length and in chunks', limit, async () => {
   const { program } = await start(

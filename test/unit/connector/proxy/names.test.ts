@@ -4,11 +4,14 @@ import { formatIp } from '../../../../src/base/index.ts';
 import { createAddressPolicy, decideName } from '../../../../src/connector/proxy/policy.ts';
 import { addressesIn, resolveHost } from '../../../../src/connector/proxy/resolve.ts';
 import { parseTarget, sentenceOf } from '../../../../src/connector/proxy/words.ts';
+import { createPolicy } from '../../../../src/daemon/dns/policy.ts';
 import { HandClock, settled } from '../../manager/hand-clock.ts';
 import { type Bench, clusterNames, ip, localNames, network, openBench, records } from './bench.ts';
 
 let bench: Bench | undefined;
 afterEach(() => bench?.close());
+
+const daemonWords = { cluster: 'cluster', mapped: 'alias', upstream: 'here', refuse: 'refused' } as const;
 
 for (const [host, verdict] of [
   ['service-a', 'cluster'],
@@ -29,10 +32,15 @@ for (const [host, verdict] of [
   ['xservice-a-ns', 'cluster'],
   ['a.xservice-a-ns', 'here'],
   ['', 'here'],
+  ['www.example.com.service-a-ns', 'here'],
+  ['com.service-a-ns', 'cluster'],
+  ['service-a-ns', 'cluster'],
 ] as const) {
-  test(`${host || 'an empty name'} is asked: ${verdict}`, () => {
+  test(`${host || 'an empty name'} is asked: ${verdict}, as the daemon does`, () => {
     const found = decideName(host, network.dns);
     assert.equal(found.kind === 'cluster' && found.only ? 'cluster only' : found.kind, verdict);
+    const name = `${host.toLowerCase().replace(/\.$/, '')}.`;
+    assert.equal(daemonWords[createPolicy(network.dns)(name).kind], verdict.replace(' only', ''));
   });
 }
 

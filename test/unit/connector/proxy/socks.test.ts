@@ -103,6 +103,7 @@ for (const [what, datagram] of [
   ['a header that is cut off', bytes(0, 0, 0, 1, 10, 0, 0)],
   ['an unknown address type', bytes(0, 0, 0, 7, 10, 0, 0, 1, 0, 53)],
   ['a name longer than the datagram', bytes(0, 0, 0, 3, 200, 'short', 0, 53)],
+  ['port 0', bytes(0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 'x')],
   ['nothing', bytes()],
 ] as const) {
   test(`a datagram with ${what} is dropped`, () => assert.equal(parseDatagram(datagram), undefined));

@@ -1,0 +1,19 @@
+import type { IpBytes, Scope } from '../../base/index.ts';
+import type { Kube } from '../../kube/index.ts';
+import type { DaemonLink } from '../daemon-link/link.ts';
+import type { LocalProxy } from '../proxy/proxy.ts';
+import type { Catalog } from './catalog.ts';
+import type { ManagerSession } from './session.ts';
+
+/** Everything that one connection owns. */
+export interface Connection {
+  readonly scope: Scope;
+  readonly kube: Kube;
+  readonly session: ManagerSession;
+  readonly catalog: Catalog;
+  readonly namespace: string;
+  readonly managerNamespace: string;
+  readonly apiServer: readonly IpBytes[];
+  daemon: { link: DaemonLink; scope: Scope } | undefined;
+  proxy: LocalProxy | undefined;
+}
