@@ -7,8 +7,11 @@ import { feed } from '../fuzz/loop.ts';
 import { targets } from '../fuzz/targets/index.ts';
 
 const inputs = 3_000;
-/** Those that open sockets. */
-const slow = new Map([['control', 300]]);
+/** Those that open sockets, or in which one input is many events. */
+const slow = new Map([
+  ['control', 300],
+  ['flows', 1_000],
+]);
 const findings = join(import.meta.dirname, '../fuzz/findings');
 
 for (const [name, open] of Object.entries(targets)) {
