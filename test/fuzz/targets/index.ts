@@ -2,6 +2,7 @@ import type { OpenTarget } from '../target.ts';
 import { openControlTarget } from './control.ts';
 import { openDialTarget } from './dial.ts';
 import { openDnsCodecTarget, openDnsServerTarget } from './dns.ts';
+import { openFlowsTarget } from './flows.ts';
 import { openNatTarget } from './nat.ts';
 import { openPacketTarget } from './packet.ts';
 import { openSocksTarget } from './socks.ts';
@@ -11,6 +12,7 @@ import { openTunnelTarget } from './tunnel.ts';
 export const targets: Readonly<Record<string, OpenTarget>> = {
   packet: openPacketTarget,
   nat: openNatTarget,
+  flows: openFlowsTarget,
   'dns-codec': openDnsCodecTarget,
   'dns-server': openDnsServerTarget,
   dial: openDialTarget,

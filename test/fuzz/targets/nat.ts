@@ -2,8 +2,6 @@ import assert from 'node:assert/strict';
 import { formatIp, parseSubnet } from '../../../src/base/index.ts';
 import type { Carrier } from '../../../src/daemon/flow/carrier.ts';
 import { Pipeline } from '../../../src/daemon/flow/pipeline.ts';
-import { sumWords } from '../../../src/daemon/packet/checksum.ts';
-import { PacketView } from '../../../src/daemon/packet/view.ts';
 import { FakeTun } from '../../../src/daemon/tun/fake.ts';
 import type { DialFrame, DialResult } from '../../../src/protocol/index.ts';
 import { datagram, ip, segment } from '../../unit/daemon/packets.ts';
@@ -11,27 +9,12 @@ import { HandClock } from '../../unit/manager/hand-clock.ts';
 import type { Random } from '../random.ts';
 import type { Target } from '../target.ts';
 import { packetSeeds } from './packet.ts';
+import { isSound } from './packet-checks.ts';
 
 const results: readonly DialResult[] = ['ok', 'ok', 'ok', 'refused', 'unreachable', 'timeout', 'prohibited'];
 const maxAsked = 64;
 /** Longer than any flow, dial, probe or fragment lives. */
 const lifeMs = 150_000;
-
-/** True when header and transport sums are right; undefined for what has none. */
-function isSound(packet: Uint8Array): boolean | undefined {
-  const view = new PacketView();
-  if (view.parse(packet, 0, packet.length) !== 'ok') {
-    return undefined;
-  }
-  const length = view.transportLength;
-  const isV4 = view.addressBytes === 4;
-  if (isV4 && sumWords(packet, 0, view.transportOffset) !== 0xffff) {
-    return false;
-  }
-  const addresses = sumWords(packet, view.sourceOffset, 2 * view.addressBytes);
-  const pseudo = isV4 && view.protocol === 1 ? 0 : addresses + view.protocol + length;
-  return sumWords(packet, view.transportOffset, length, pseudo) === 0xffff;
-}
 
 /** A valid packet of a few addresses and ports, so that flows meet. */
 function wellFormed(random: Random): Uint8Array {
