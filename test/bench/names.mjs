@@ -1,5 +1,5 @@
 // Asks a name server for four seconds and prints rates and latencies as JSON. Arguments: server, mode, name.
-// Modes: `one` (one at a time), `many` (sixteen at a time), `new` (one at a time, a new name each).
+// Modes: `one` (one at a time), `many` (sixteen at a time), `new` (one at a time, a new pod's name each).
 import { createSocket } from 'node:dgram';
 
 const [server, mode, name] = process.argv.slice(2);
@@ -24,7 +24,8 @@ function question(text, id) {
 const kept = question(name, 0);
 const ask = () => {
   id = (id + 1) & 0xffff;
-  const message = mode === 'new' ? question(`n${id}-${process.pid}.${name}`, id) : Buffer.from(kept);
+  const message =
+    mode === 'new' ? question(`10-${process.pid & 255}-${id >>> 8}-${id & 255}.${name}`, id) : Buffer.from(kept);
   message.writeUInt16BE(id, 0);
   started.set(id, process.hrtime.bigint());
   socket.send(message);

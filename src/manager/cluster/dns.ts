@@ -49,9 +49,14 @@ export function createResolver({ nameserver, clusterDomain, clock }: ResolverOpt
       if (!isName(name)) {
         return { rcode: 3, answers: [] };
       }
+      // All at once, and the first in order wins: a pod's resolver would ask one after the other, four round trips long.
+      const asked = candidates(name, namespace, clusterDomain).map((candidate) => ({
+        candidate,
+        found: query(clock, nameserver, candidate, type),
+      }));
       let last: ResolvedRecords = { rcode: 3, answers: [] };
-      for (const candidate of candidates(name, namespace, clusterDomain)) {
-        last = await query(clock, nameserver, candidate, type);
+      for (const { candidate, found } of asked) {
+        last = await found;
         if (last.rcode !== 3) {
           return renamed(last, candidate, name);
         }
