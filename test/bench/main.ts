@@ -254,6 +254,7 @@ connector peak ${await memory('connector')}.
 |---|---|---|
 ${names.join('\n')}
 
+${await readFile(join(repositoryRoot, 'test/bench/notes.md'), 'utf8')}
 ## The device alone
 
 No cluster: the packaged daemon in a namespace of its own, a connector that says yes to everything, and the same load on raw loopback.
