@@ -1,37 +1,22 @@
-// Looks up by Go's resolver; which one is decided when it is compiled: `host:NAME`, `ptr:ADDRESS`, `srv:NAME`.
-// Prints `question answer,answer milliseconds`.
+// Looks names up by Go's resolver; which one is decided when it is compiled. Prints `name address,address` or `name -`.
 package main
 
 import (
 	"fmt"
 	"net"
 	"os"
+	"sort"
 	"strings"
-	"time"
 )
 
-func look(kind, what string) (found []string, err error) {
-	switch kind {
-	case "ptr":
-		return net.LookupAddr(what)
-	case "srv":
-		_, records, err := net.LookupSRV("", "", what)
-		for _, record := range records {
-			found = append(found, fmt.Sprintf("%s:%d", record.Target, record.Port))
-		}
-		return found, err
-	}
-	return net.LookupHost(what)
-}
-
 func main() {
-	for _, question := range os.Args[1:] {
-		kind, what, _ := strings.Cut(question, ":")
-		start := time.Now()
-		found, err := look(kind, what)
+	for _, name := range os.Args[1:] {
+		found, err := net.LookupHost(name)
+		sort.Strings(found)
 		if err != nil || len(found) == 0 {
-			found = []string{"-"}
+			fmt.Println(name, "-")
+			continue
 		}
-		fmt.Println(question, strings.Join(found, ","), time.Since(start).Milliseconds())
+		fmt.Println(name, strings.Join(found, ","))
 	}
 }
