@@ -64,6 +64,8 @@ export async function openWorkstation(index = 1): Promise<Workstation> {
     for (const pid of left) {
       await run('kill', ['-9', pid]).catch(() => undefined);
     }
+    // A killed test leaves its name server, which would keep the address from the next one.
+    await run('pkill', ['-9', '-f', `coredns -conf ${home}/Corefile`]).catch(() => undefined);
     await run('ip', ['link', 'delete', link.outside]).catch(() => undefined);
     await run('ip', ['netns', 'delete', namespace]).catch(() => undefined);
     await rm(`/etc/netns/${namespace}`, { recursive: true, force: true });
