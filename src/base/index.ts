@@ -42,4 +42,5 @@ export {
 } from './log.ts';
 export { malformed, needMore, type Read, readValue } from './result.ts';
 export { type Backoff, backoffMs, defaultBackoff, type RetryOptions, retry } from './retry.ts';
+export { reverseAddress, reverseName } from './reverse.ts';
 export { Scope } from './scope.ts';

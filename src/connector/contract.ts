@@ -18,6 +18,33 @@ export interface ConnectRequest extends ClusterChoice {
   readonly daemon?: DaemonSockets | undefined;
   /** Proxies and forwards on loopback: the way in where there is no daemon. */
   readonly proxy?: ProxyRequest | undefined;
+  readonly network?: NetworkChoice | undefined;
+}
+
+/** What a person wishes of the network beside what the cluster says. Subnets are `10.20.0.0/16` or an address. */
+export interface NetworkChoice {
+  /** Routed to the cluster too. */
+  readonly alsoProxy?: readonly string[] | undefined;
+  /** Keep the way that they have. */
+  readonly neverProxy?: readonly string[] | undefined;
+  /** Overlaps inside of these are no conflicts. */
+  readonly allowConflicting?: readonly string[] | undefined;
+  /** The cluster's subnets that overlap with a route of this machine are reached under other addresses. */
+  readonly translateConflicts?: boolean | undefined;
+  /** Where those other addresses come from. */
+  readonly virtualSubnet?: string | undefined;
+  /** Only these namespaces; empty means all that may be seen. */
+  readonly mappedNamespaces?: readonly string[] | undefined;
+  readonly dns?:
+    | {
+        readonly includeSuffixes?: readonly string[] | undefined;
+        readonly excludeSuffixes?: readonly string[] | undefined;
+        /** Exact names that never go to the cluster. */
+        readonly excludes?: readonly string[] | undefined;
+        readonly mappings?: readonly { readonly name: string; readonly aliasFor: string }[] | undefined;
+        readonly timeoutMs?: number | undefined;
+      }
+    | undefined;
 }
 
 export interface ProxyRequest {
@@ -105,7 +132,9 @@ export interface NamespaceView {
 export interface HealthView {
   readonly name: string;
   readonly severity: 'warn' | 'error';
+  /** English, with `{0}`, `{1}` … for the arguments. */
   readonly sentence: string;
+  readonly args?: readonly string[];
 }
 
 export interface DaemonView {
@@ -113,6 +142,8 @@ export interface DaemonView {
   readonly version?: string;
   readonly device?: string;
   readonly subnets: readonly string[];
+  /** Subnets whose addresses are translated, and the route that is in their way. */
+  readonly translated?: readonly { readonly subnet: string; readonly route: string }[];
   readonly dns?: {
     readonly localAddress: string;
     readonly excludeSuffixes: readonly string[];

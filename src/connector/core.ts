@@ -17,14 +17,15 @@ import {
   type InstallRequest,
   type InterceptRequest,
 } from './contract.ts';
-import { DaemonLink, probeDaemon, quitDaemon } from './daemon-link/link.ts';
+import { probeDaemon, quitDaemon } from './daemon-link/link.ts';
 import { alreadyConnected, daemonGone, noSuchAttachment, notConnected } from './errors.ts';
 import { installManager, uninstallManager } from './install/install.ts';
 import { defaultImage, defaultManagerNamespace } from './install/objects.ts';
 import { createIntercept, leaveIntercept, toAttachments } from './intercept/intercept.ts';
 import { addressesOf } from './network/api-server.ts';
+import { NetworkAttachment } from './network/attachment.ts';
+import { checkChoice } from './network/choice.ts';
 import { desiredNetwork } from './network/desired.ts';
-import { Outbound } from './outbound/outbound.ts';
 import { openLocalProxy } from './proxy/proxy.ts';
 import { Catalog } from './session/catalog.ts';
 import type { Connection } from './session/connection.ts';
@@ -37,6 +38,7 @@ export interface CoreDeps {
 }
 
 const publishDelayMs = 25;
+const noDaemon: DaemonView = { state: 'none', subnets: [] };
 
 /** The connector in this thread. `createConnector` puts it into a worker; the headless entry uses it as it is. */
 export class ConnectorCore implements Connector {
@@ -48,7 +50,6 @@ export class ConnectorCore implements Connector {
   #connection: Connection | undefined;
   #attempt: AbortController | undefined;
   #state: ConnectionState = { state: 'disconnected' };
-  #daemon: DaemonView = { state: 'none', subnets: [] };
   #publishing = false;
 
   constructor(deps: CoreDeps) {
@@ -75,7 +76,6 @@ export class ConnectorCore implements Connector {
       const error = toError(thrown);
       this.#connection = undefined;
       await scope.dispose();
-      this.#daemon = { state: 'none', subnets: [] };
       this.#set(attempt.signal.aborted ? { state: 'disconnected' } : { state: 'failed', error: toPlainError(error) });
       this.#publishNow();
       throw error;
@@ -87,6 +87,7 @@ export class ConnectorCore implements Connector {
   async #connect(request: ConnectRequest, scope: Scope, signal: AbortSignal): Promise<void> {
     const { clock, log } = this.#deps;
     this.#set({ state: 'connecting', step: 'reading the kubeconfig' });
+    const choice = checkChoice(request.network);
     const kube = loadKube(request);
     const namespace = request.namespace || kube.target.namespace;
     const managerNamespace = request.managerNamespace || defaultManagerNamespace;
@@ -115,7 +116,7 @@ export class ConnectorCore implements Connector {
       }),
     );
     const [catalog, apiServer] = await Promise.all([
-      Catalog.open(kube, namespace, log.child('catalog')),
+      Catalog.open(kube, namespace, choice.mappedNamespaces, log.child('catalog')),
       addressesOf(kube.target.server),
       session.open(),
     ]);
@@ -128,6 +129,7 @@ export class ConnectorCore implements Connector {
       namespace,
       managerNamespace,
       apiServer,
+      choice,
       daemon: undefined,
       proxy: undefined,
     };
@@ -143,6 +145,7 @@ export class ConnectorCore implements Connector {
       }),
     );
     session.watchNamespaces(catalog.names);
+    scope.defer(() => this.#detach(connection));
     if (request.daemon) {
       this.#set({ state: 'connecting', step: 'joining the cluster’s network' });
       await this.#attach(connection, request.daemon);
@@ -159,7 +162,6 @@ export class ConnectorCore implements Connector {
       };
       connection.proxy = scope.own(await openLocalProxy(deps, request.proxy));
     }
-    scope.defer(() => this.#detach(connection));
     scope.own(session.onClusterInfoChanged(() => void this.#applyNetwork(connection)));
   }
 
@@ -172,68 +174,50 @@ export class ConnectorCore implements Connector {
 
   async #attach(connection: Connection, sockets: DaemonSockets): Promise<void> {
     const { clock, log } = this.#deps;
-    const { session, scope: _ } = connection;
-    const link = await DaemonLink.open(sockets, clock);
-    const scope = new Scope();
-    scope.defer(() => link.close());
-    const outbound = scope.own(
-      new Outbound({
-        daemon: link,
-        clock,
-        log: log.child('outbound'),
-        tunnels: () => session.tunnels,
-        lookup: (name, qtype) => lookupName(session, name, qtype),
-      }),
-    );
-    connection.daemon = { link, scope };
-    try {
-      const applied = await link.apply(this.#desired(connection));
-      const port4 = applied.address4 ? await outbound.listen(applied.address4) : undefined;
-      const port6 = applied.address6 ? await outbound.listen(applied.address6) : undefined;
-      await link.listen({ ...(port4 ? { port4 } : {}), ...(port6 ? { port6 } : {}) });
-      const status = await link.status();
-      this.#daemon = {
-        state: 'attached',
-        version: link.version,
-        device: applied.device,
-        subnets: applied.subnets,
-        ...(status.dns ? { dns: status.dns } : {}),
-      };
-      link.onLinkClosed(() => {
-        if (connection.daemon?.link === link) {
-          this.#daemon = { ...this.#daemon, state: 'gone', subnets: [] };
-          void scope.dispose();
-          connection.daemon = undefined;
-          log.warn('the daemon has ended');
-          this.#publish();
-        }
-      });
-    } catch (error) {
-      connection.daemon = undefined;
-      await scope.dispose();
-      throw error;
-    }
+    const { session } = connection;
+    const daemon = await NetworkAttachment.open(sockets, {
+      clock,
+      log,
+      tunnels: () => session.tunnels,
+      lookup: (name, qtype) => lookupName(session, name, qtype),
+      desired: () => this.#desired(connection),
+    });
+    connection.daemon = daemon;
+    daemon.onChanged(() => {
+      if (daemon.view.state === 'gone') {
+        log.warn('the daemon has ended');
+      }
+      this.#publish();
+    });
   }
 
   async #detach(connection: Connection): Promise<void> {
     const { daemon } = connection;
     connection.daemon = undefined;
-    await daemon?.scope.dispose();
-    this.#daemon = { state: 'none', subnets: [] };
+    await daemon?.dispose();
   }
 
-  #desired({ session, kube, namespace, catalog, apiServer }: Connection) {
+  #desired({ session, kube, namespace, catalog, apiServer, choice }: Connection) {
     const info = session.clusterInfo;
     if (!info) {
       throw notConnected();
     }
-    return desiredNetwork({ cluster: kube.target.server, info, namespace, mappedNamespaces: catalog.names, apiServer });
+    return desiredNetwork({
+      cluster: kube.target.server,
+      info,
+      namespace,
+      mappedNamespaces: catalog.names,
+      apiServer,
+      choice,
+    });
   }
 
   async #applyNetwork(connection: Connection): Promise<void> {
-    await connection.daemon?.link
-      .apply(this.#desired(connection))
-      .catch((error: unknown) => this.#deps.log.warn('the network could not be changed', { error }));
+    if (connection.daemon?.view.state === 'attached') {
+      await connection.daemon
+        .apply()
+        .catch((error: unknown) => this.#deps.log.warn('the network could not be changed', { error }));
+    }
   }
 
   #catalogChanged(connection: Connection): void {
@@ -246,7 +230,6 @@ export class ConnectorCore implements Connector {
     const connection = this.#connection;
     this.#connection = undefined;
     await connection?.scope.dispose();
-    this.#daemon = { state: 'none', subnets: [] };
     this.#set({ state: 'disconnected' });
     this.#publishNow();
   }
@@ -347,7 +330,7 @@ export class ConnectorCore implements Connector {
     const connection = this.#connection;
     const base = {
       connection: this.#state,
-      daemon: this.#daemon,
+      daemon: this.#connection?.daemon?.view ?? noDaemon,
       attachments: this.#attachments(),
       health: this.#health(),
     };
@@ -373,11 +356,12 @@ export class ConnectorCore implements Connector {
   }
 
   #health(): HealthView[] {
-    if (this.#daemon.state === 'gone') {
+    const daemon = this.#connection?.daemon;
+    if (daemon?.view.state === 'gone') {
       const { message, hint } = daemonGone();
       return [{ name: 'daemon.gone', severity: 'error', sentence: `${message}. ${hint ?? ''}` }];
     }
-    return [];
+    return [...(daemon?.conditions ?? [])];
   }
 }
 

@@ -18,6 +18,7 @@ export {
   type InstallRequest,
   type InterceptRequest,
   type NamespaceView,
+  type NetworkChoice,
   type ProxyRequest,
   type ProxyView,
   type ServiceView,

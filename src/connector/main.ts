@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createLogger, formatJsonLine, retry, silentLogger, systemClock, toError, withTimeout } from '../base/index.ts';
 import { clientVersion, daemonSocketPaths } from '../protocol/index.ts';
-import type { Connector, DaemonSockets } from './contract.ts';
+import type { Connector, DaemonSockets, NetworkChoice } from './contract.ts';
 import { ConnectorCore } from './core.ts';
 import { badRequest, daemonUnreachable } from './errors.ts';
+import { readMapping } from './network/choice.ts';
 import { proxyLacks } from './proxy/lacks.ts';
 import { startInBackground } from './reach/background.ts';
 import { lineChannel, openSocket, serveOnSocket } from './rpc/lines.ts';
@@ -16,6 +17,9 @@ import { connectorOver } from './rpc/rpc.ts';
 const usage = `nearfield ${clientVersion}: joins this machine to a Kubernetes cluster, for scripts and CI jobs.
 
   nearfield connect [--kubeconfig F] [--context C] [--namespace N] [--manager-namespace N]
+                    [--also-proxy SUBNET]… [--never-proxy SUBNET]… [--allow-conflicting SUBNET]…
+                    [--translate-conflicts] [--vnat SUBNET] [--mapped-namespaces A,B]
+                    [--include-suffix S]… [--exclude-suffix S]… [--exclude NAME]… [--mapping NAME=OTHER]…
                     [--daemon-command JSON | --no-root [--forward LOCAL:HOST:PORT]… [--no-password]]
   nearfield proxy-env [--json]
   nearfield status [--json]
@@ -48,6 +52,16 @@ const options = {
   'no-root': { type: 'boolean' },
   'no-password': { type: 'boolean' },
   forward: { type: 'string', multiple: true },
+  'also-proxy': { type: 'string', multiple: true },
+  'never-proxy': { type: 'string', multiple: true },
+  'allow-conflicting': { type: 'string', multiple: true },
+  'translate-conflicts': { type: 'boolean' },
+  vnat: { type: 'string' },
+  'mapped-namespaces': { type: 'string' },
+  'include-suffix': { type: 'string', multiple: true },
+  'exclude-suffix': { type: 'string', multiple: true },
+  exclude: { type: 'string', multiple: true },
+  mapping: { type: 'string', multiple: true },
   port: { type: 'string', short: 'p' },
   'env-file': { type: 'string' },
   image: { type: 'string' },
@@ -71,11 +85,25 @@ async function main(): Promise<void> {
       if (!proxy && (values.forward || values['no-password'])) {
         throw badRequest('--forward and --no-password belong to --no-root');
       }
+      const network: NetworkChoice = {
+        alsoProxy: values['also-proxy'],
+        neverProxy: values['never-proxy'],
+        allowConflicting: values['allow-conflicting'],
+        translateConflicts: values['translate-conflicts'] ?? values.vnat !== undefined,
+        virtualSubnet: values.vnat,
+        mappedNamespaces: values['mapped-namespaces']?.split(',').map((each) => each.trim()),
+        dns: {
+          includeSuffixes: values['include-suffix'],
+          excludeSuffixes: values['exclude-suffix'],
+          excludes: values.exclude,
+          mappings: values.mapping?.map(readMapping),
+        },
+      };
       const daemon =
         values['no-daemon'] || proxy ? undefined : await ensureDaemon(values['runtime-dir'], values['daemon-command']);
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       await withConnector(true, (connector) =>
-        connector.connect({ ...cluster, namespace: values.namespace, managerNamespace, daemon, proxy }),
+        connector.connect({ ...cluster, namespace: values.namespace, managerNamespace, daemon, proxy, network }),
       );
       return withConnector(false, async ({ snapshot }) => print(snapshot, describe(snapshot)));
     }
@@ -169,6 +197,9 @@ function describe(snapshot: Connector['snapshot']): string {
       `DNS                : ${daemon.dns.localAddress}, excluded [${daemon.dns.excludeSuffixes.join(' ')}], ${daemon.dns.timeoutMs / 1000} s`,
     );
     lines.push(`Subnets            : ${daemon.subnets.join(', ')}`);
+    lines.push(
+      ...(daemon.translated ?? []).map((each) => `Translated         : ${each.subnet}, because of ${each.route}`),
+    );
   }
   if (proxy) {
     const password = proxy.needsPassword ? ', with the password of nearfield proxy-env' : '';
@@ -185,6 +216,12 @@ function describe(snapshot: Connector['snapshot']): string {
     ...attachments.map(
       (each) =>
         `Attachment         : ${each.name} ${each.servicePort} → ${each.localHost}:${each.localPort} (${each.state})`,
+    ),
+  );
+  lines.push(
+    ...snapshot.health.map(
+      ({ severity, sentence, args = [] }) =>
+        `${(severity === 'error' ? 'Error' : 'Warning').padEnd(19)}: ${sentence.replace(/\{(\d+)\}/g, (_, index: string) => args[Number(index)] ?? '')}`,
     ),
   );
   return lines.join('\n');
@@ -215,7 +252,8 @@ async function serve(): Promise<void> {
   }
   core.onSnapshotChanged(({ connection }) => {
     if (connection.state === 'disconnected' || connection.state === 'failed') {
-      // The answer to the call that caused it goes out first.
+      // Whoever comes from now on finds nobody, and starts another; the answer to the call that caused it goes out first.
+      server.close();
       systemClock.after(200, end);
     }
   });

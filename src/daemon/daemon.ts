@@ -6,6 +6,7 @@ import {
   type DaemonStatus,
   type DesiredNetwork,
   type DialFrame,
+  daemonMethod,
   daemonSocketPaths,
 } from '../protocol/index.ts';
 import { type ControlClient, createControlServer } from './control/server.ts';
@@ -14,7 +15,7 @@ import type { LookupResult } from './dns/server.ts';
 import { alreadyRunning, inUse, notAttached, socketsLost } from './errors.ts';
 import { waitForCleanUp } from './life/janitor.ts';
 import { answers, openSockets, removeSockets } from './life/sockets.ts';
-import { MachineNetwork, type NetworkWindow } from './network/network.ts';
+import { type Applied, MachineNetwork, type NetworkWindow } from './network/network.ts';
 import type { Platform } from './os/contract.ts';
 
 export interface DaemonDeps {
@@ -122,6 +123,13 @@ export class Daemon {
         );
       }),
     );
+    this.#scope.own(
+      this.#network.onConditionsChanged((conditions) => {
+        for (const { client } of this.#windows.values()) {
+          client.notify(daemonMethod.health, { conditions });
+        }
+      }),
+    );
     let isChecking = false;
     this.#scope.own(
       clock.every(checkResolversMs, () => {
@@ -184,6 +192,7 @@ export class Daemon {
         name: client.name,
         send: (frame) => window.channel?.send(frame) ?? false,
         lookup: (name, qtype, signal) => this.#lookup(window, name, qtype, signal),
+        changed: (applied) => client.notify(daemonMethod.applied, toMessage(applied)),
       };
       this.#windows.set(client.token, window);
     }
@@ -194,14 +203,7 @@ export class Daemon {
     if (!window) {
       throw notAttached();
     }
-    const { device, subnets, dnsAddress, address4, address6 } = await this.#network.apply(window, desired);
-    return {
-      device,
-      subnets: subnets.map(formatSubnet),
-      dnsAddress,
-      ...(address4 ? { address4: formatIp(address4) } : {}),
-      ...(address6 ? { address6: formatIp(address6) } : {}),
-    };
+    return toMessage(await this.#network.apply(window, desired));
   }
 
   async #detach(client: ControlClient): Promise<void> {
@@ -273,4 +275,15 @@ export class Daemon {
       ...this.#network.status,
     };
   }
+}
+
+function toMessage({ device, subnets, dnsAddress, address4, address6, translated }: Applied): AppliedNetwork {
+  return {
+    device,
+    subnets: subnets.map(formatSubnet),
+    dnsAddress,
+    ...(address4 ? { address4: formatIp(address4) } : {}),
+    ...(address6 ? { address6: formatIp(address6) } : {}),
+    translated: [...translated],
+  };
 }

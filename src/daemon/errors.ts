@@ -34,7 +34,7 @@ export const subnetConflict = (subnet: string, route: string): NearfieldError =>
     'failed_precondition',
     'daemon.subnet-conflict',
     `${subnet} overlaps with the existing route ${route}`,
-    'Disconnect what owns that route (a VPN, another tool), then connect again.',
+    'End what made that route (a VPN, another tool). Or set nearfield.network.translateConflicts (--translate-conflicts) to reach the cluster under other addresses, or nearfield.network.allowConflicting (--allow-conflicting) to take the subnet over.',
   );
 
 export const windowConflict = (subnet: string): NearfieldError =>

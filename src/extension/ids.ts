@@ -30,6 +30,17 @@ export const settingId = {
   managerNamespace: 'nearfield.managerNamespace',
   image: 'nearfield.image',
   elevation: 'nearfield.elevation',
+  alsoProxy: 'nearfield.network.alsoProxy',
+  neverProxy: 'nearfield.network.neverProxy',
+  allowConflicting: 'nearfield.network.allowConflicting',
+  translateConflicts: 'nearfield.network.translateConflicts',
+  virtualSubnet: 'nearfield.network.virtualSubnet',
+  mappedNamespaces: 'nearfield.network.mappedNamespaces',
+  includeSuffixes: 'nearfield.dns.includeSuffixes',
+  excludeSuffixes: 'nearfield.dns.excludeSuffixes',
+  excludes: 'nearfield.dns.excludes',
+  mappings: 'nearfield.dns.mappings',
+  timeoutMs: 'nearfield.dns.timeoutMs',
 } as const;
 
 export const statusBarId = 'nearfield.status';

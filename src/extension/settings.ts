@@ -1,4 +1,5 @@
 import * as vscode from 'vscode';
+import type { NetworkChoice } from '../connector/index.ts';
 import { settingId } from './ids.ts';
 
 /** How this machine gets into the cluster's network: the rungs of the ladder, or the highest that works. */
@@ -12,6 +13,7 @@ export interface Settings {
   readonly managerNamespace: string | undefined;
   readonly image: string | undefined;
   readonly elevation: Elevation;
+  readonly network: NetworkChoice;
 }
 
 /** Read when a command runs: a change takes effect with the next connect. Empty means not set. */
@@ -25,5 +27,31 @@ export function readSettings(): Settings {
     managerNamespace: read(settingId.managerNamespace),
     image: read(settingId.image),
     elevation: elevations.find((each) => each === read(settingId.elevation)) ?? 'auto',
+    network: readNetwork(all),
+  };
+}
+
+/** A settings file may hold anything: what has not the form is not set. */
+function readNetwork(all: vscode.WorkspaceConfiguration): NetworkChoice {
+  const texts = (id: string): string[] => {
+    const value = all.get<unknown>(id);
+    return Array.isArray(value) ? value.filter((each) => typeof each === 'string') : [];
+  };
+  const mappings = Object.entries(all.get<Record<string, unknown>>(settingId.mappings) ?? {});
+  const timeoutMs = all.get<unknown>(settingId.timeoutMs);
+  return {
+    alsoProxy: texts(settingId.alsoProxy),
+    neverProxy: texts(settingId.neverProxy),
+    allowConflicting: texts(settingId.allowConflicting),
+    translateConflicts: all.get<unknown>(settingId.translateConflicts) === true,
+    virtualSubnet: String(all.get<unknown>(settingId.virtualSubnet) ?? '').trim() || undefined,
+    mappedNamespaces: texts(settingId.mappedNamespaces),
+    dns: {
+      includeSuffixes: texts(settingId.includeSuffixes),
+      excludeSuffixes: texts(settingId.excludeSuffixes),
+      excludes: texts(settingId.excludes),
+      mappings: mappings.map(([name, aliasFor]) => ({ name, aliasFor: String(aliasFor) })),
+      ...(typeof timeoutMs === 'number' ? { timeoutMs } : {}),
+    },
   };
 }

@@ -30,6 +30,7 @@ export {
   daemonRuntimeDirectory,
   daemonSocketPaths,
   daemonStatusSchema,
+  desiredDnsSchema,
   desiredNetworkSchema,
   emptyParamsSchema,
   type HealthCondition,
@@ -40,6 +41,7 @@ export {
   listenParamsSchema,
   runtimeDirectoryOf,
 } from './messages/daemon.ts';
+export { plainErrorSchema } from './messages/plain-error.ts';
 export {
   agentHealthPort,
   appEnvironmentPrefix,

@@ -71,6 +71,7 @@ export function fakeNetwork({ dns, ...rest }: FakeNetwork = {}): DesiredNetwork 
     subnets: ['10.201.0.0/16'],
     neverProxy: [],
     allowConflicting: [],
+    virtualSubnets: [],
     ...rest,
     dns: {
       clusterDomain: 'cluster.local',
@@ -225,6 +226,11 @@ async function main(options: ProgramOptions): Promise<void> {
   });
   const { applied, port4, port6 } = connector;
   process.stdout.write(`${JSON.stringify({ applied, port4, port6 })}\n`);
+  connector.link.onNetworkReapplied(({ subnets, translated }) => {
+    process.stdout.write(
+      `${JSON.stringify({ applied: subnets, translated: translated.map((each) => each.subnet) })}\n`,
+    );
+  });
   connector.link.onLinkClosed(() => process.exit(0));
   process.stdin.resume();
   process.stdin.on('end', () => process.exit(0));

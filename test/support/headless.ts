@@ -8,7 +8,7 @@ export interface Headless {
   readonly daemon: string;
   /** `nearfield …` as the user; answers its output. */
   nearfield(...args: readonly string[]): Promise<string>;
-  connect(): Promise<string>;
+  connect(...args: readonly string[]): Promise<string>;
   /** The process id of the background connector, or of the daemon. */
   pidOf(what: 'connector' | 'daemon'): Promise<number>;
 }
@@ -26,7 +26,8 @@ export async function installHeadless(workstation: Workstation, kubeconfig: stri
   return {
     daemon,
     nearfield,
-    connect: () => nearfield('connect', '--namespace', 'service-a-ns', '--daemon-command', JSON.stringify(command)),
+    connect: (...args) =>
+      nearfield('connect', '--namespace', 'service-a-ns', '--daemon-command', JSON.stringify(command), ...args),
     async pidOf(what) {
       const pattern = what === 'daemon' ? '^[^ ]*nearfield-daemon run' : 'nearfield.cjs serve';
       const pids = await workstation.run(['pgrep', '-f', '--ns', String(process.pid), '--nslist', 'pid', pattern], {

@@ -7,7 +7,7 @@ import {
   StreamMessageReader,
   StreamMessageWriter,
 } from 'vscode-jsonrpc/node';
-import { type Clock, Emitter, withTimeout } from '../../base/index.ts';
+import { type Clock, Emitter, fromPlainError, type NearfieldError, withTimeout } from '../../base/index.ts';
 import {
   type AppliedNetwork,
   appliedNetworkSchema,
@@ -21,7 +21,10 @@ import {
   daemonMethod,
   daemonProbeSchema,
   daemonStatusSchema,
+  type HealthCondition,
+  healthParamsSchema,
   type ListenParams,
+  plainErrorSchema,
   serializeDialFrame,
 } from '../../protocol/index.ts';
 import type { DaemonSockets } from '../contract.ts';
@@ -46,6 +49,11 @@ export class DaemonLink {
   #isClosed = false;
   readonly onFrameReceived = this.#frames.event;
   readonly onLinkClosed = this.#closed.event;
+  readonly #reapplied = new Emitter<AppliedNetwork>();
+  /** The daemon had to apply the network differently: another program's route got in the way. */
+  readonly onNetworkReapplied = this.#reapplied.event;
+  readonly #conditions = new Emitter<readonly HealthCondition[]>();
+  readonly onConditionsChanged = this.#conditions.event;
 
   private constructor(parts: { version: string; rpc: MessageConnection; control: Socket; dial: Socket; clock: Clock }) {
     this.version = parts.version;
@@ -69,6 +77,8 @@ export class DaemonLink {
         this.#frames.fire(read.value);
       }
     });
+    this.#hear(daemonMethod.applied, appliedNetworkSchema, (applied) => this.#reapplied.fire(applied));
+    this.#hear(daemonMethod.health, healthParamsSchema, ({ conditions }) => this.#conditions.fire(conditions));
     this.#dial.on('close', () => this.close());
     this.#control.on('close', () => this.close());
   }
@@ -93,6 +103,16 @@ export class DaemonLink {
       control.destroy();
       throw error;
     }
+  }
+
+  /** What is not understood is not for us. */
+  #hear<S extends v.GenericSchema>(method: string, schema: S, tell: (params: v.InferOutput<S>) => void): void {
+    this.#rpc.onNotification(method, (params: unknown) => {
+      const parsed = v.safeParse(schema, params);
+      if (parsed.success) {
+        tell(parsed.output);
+      }
+    });
   }
 
   apply(network: DesiredNetwork): Promise<AppliedNetwork> {
@@ -206,11 +226,17 @@ async function ask<S extends v.GenericSchema>(
   const answer: unknown = await withTimeout(clock, callTimeoutMs, 'the daemon', () =>
     rpc.sendRequest(method, params),
   ).catch((error: unknown) => {
-    throw error instanceof ResponseError ? daemonRefused(error.message) : daemonUnreachable(error);
+    throw error instanceof ResponseError ? refusalOf(error) : daemonUnreachable(error);
   });
   const parsed = v.safeParse(schema, answer);
   if (!parsed.success) {
     throw daemonRefused(`the daemon's answer to ${method} is not understood`);
   }
   return parsed.output;
+}
+
+/** The daemon's own reason and hint, where it gives them. */
+function refusalOf(error: ResponseError<unknown>): NearfieldError {
+  const parsed = v.safeParse(plainErrorSchema, error.data);
+  return parsed.success ? fromPlainError(parsed.output) : daemonRefused(error.message);
 }

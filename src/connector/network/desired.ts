@@ -1,5 +1,7 @@
 import { formatIp, formatSubnet, type IpBytes, type Subnet, subnetContains } from '../../base/index.ts';
 import type { DesiredNetwork, wire } from '../../protocol/index.ts';
+import type { CheckedChoice } from './choice.ts';
+import { readSubnets } from './translation.ts';
 
 export interface NetworkOptions {
   /** The same for every window of one cluster. */
@@ -9,6 +11,7 @@ export interface NetworkOptions {
   readonly mappedNamespaces: readonly string[];
   /** Addresses of the API server: they keep their present route. */
   readonly apiServer: readonly IpBytes[];
+  readonly choice: CheckedChoice;
 }
 
 const defaultExcludes = ['.com', '.io', '.net', '.org', '.ru'];
@@ -21,33 +24,43 @@ export function desiredNetwork({
   namespace,
   mappedNamespaces,
   apiServer,
+  choice,
 }: NetworkOptions): DesiredNetwork {
   const subnets = uniqueSubnets([
     ...serviceSubnets(info),
     ...info.podSubnets.map(toSubnet),
     ...(info.routing?.alsoProxySubnets ?? []).map(toSubnet),
+    ...readSubnets(choice.alsoProxy),
   ]);
   const never = [
     ...apiServer
       .filter((ip) => subnets.some((subnet) => subnetContains(subnet, ip)))
       .map((ip) => `${formatIp(ip)}/${ip.length * 8}`),
     ...(info.routing?.neverProxySubnets ?? []).map(toSubnet).filter(isSubnet).map(formatSubnet),
+    ...choice.neverProxy,
   ];
-  const excludeSuffixes = info.dns?.excludeSuffixes ?? [];
+  // A person's word counts more than the cluster's, and that more than ours.
+  const excludeSuffixes = [choice.excludeSuffixes, info.dns?.excludeSuffixes ?? [], defaultExcludes].find(
+    ({ length }) => length > 0,
+  );
   return {
     cluster,
     subnets: subnets.map(formatSubnet),
     neverProxy: never,
-    allowConflicting: (info.routing?.allowConflictingSubnets ?? []).map(toSubnet).filter(isSubnet).map(formatSubnet),
+    allowConflicting: [
+      ...(info.routing?.allowConflictingSubnets ?? []).map(toSubnet).filter(isSubnet).map(formatSubnet),
+      ...choice.allowConflicting,
+    ],
+    virtualSubnets: choice.virtualSubnets,
     dns: {
       clusterDomain: (info.dns?.clusterDomain || info.clusterDomain || 'cluster.local').replace(/\.$/, ''),
       namespace,
       routedDomains: [...new Set([...mappedNamespaces, namespace, 'svc'])],
-      includeSuffixes: info.dns?.includeSuffixes ?? [],
-      excludeSuffixes: excludeSuffixes.length > 0 ? excludeSuffixes : defaultExcludes,
-      excludes: [],
-      mappings: [],
-      timeoutMs: dnsTimeoutMs,
+      includeSuffixes: [...new Set([...(info.dns?.includeSuffixes ?? []), ...choice.includeSuffixes])],
+      excludeSuffixes: [...(excludeSuffixes ?? [])],
+      excludes: choice.excludes,
+      mappings: choice.mappings,
+      timeoutMs: choice.timeoutMs ?? dnsTimeoutMs,
     },
   };
 }

@@ -1,12 +1,20 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import { type Disposable, formatIp, type Logger, parseIp, unmapIp } from '../../base/index.ts';
+import { type Disposable, formatIp, type IpBytes, type Logger, parseIp, unmapIp } from '../../base/index.ts';
 import type { ConnId, DialFrame, DialQuestion, DialResult } from '../../protocol/index.ts';
 import type { DaemonLink } from '../daemon-link/link.ts';
-import { type ClusterConnection, ClusterDialer, type ClusterDialerDeps, type UdpFlow } from './dial.ts';
+import {
+  type ClusterConnection,
+  ClusterDialer,
+  type ClusterDialerDeps,
+  type ClusterOutcome,
+  type UdpFlow,
+} from './dial.ts';
 
 export interface OutboundDeps extends ClusterDialerDeps {
   readonly daemon: Pick<DaemonLink, 'send' | 'onFrameReceived'>;
   readonly log: Logger;
+  /** What an address really is, where others stand in; undefined for one that stands for nothing. */
+  readonly toReal: (ip: IpBytes) => IpBytes | undefined;
   /** A name's records, uncompressed; never rejects. */
   readonly lookup: (name: string, qtype: number) => Promise<{ readonly rcode: number; readonly records: Uint8Array }>;
 }
@@ -111,7 +119,10 @@ export class Outbound implements Disposable {
     const { id } = question;
     const cancelled = new AbortController();
     this.#cancels.set(id, () => cancelled.abort());
-    const outcome = await this.#dialer.dialTcp(connIdOf(question), cancelled.signal);
+    const target = this.#connIdOf(question);
+    const outcome: ClusterOutcome = target
+      ? await this.#dialer.dialTcp(target, cancelled.signal)
+      : { result: 'unreachable' };
     this.#cancels.delete(id);
     if (outcome.result === 'ok' && (this.#isDisposed || cancelled.signal.aborted)) {
       outcome.connection.reset();
@@ -168,32 +179,35 @@ export class Outbound implements Disposable {
     this.#deps.daemon.send({ type: 'close', id });
   }
 
+  #connIdOf({ protocol, source, sourcePort, destination, destinationPort }: DialQuestion): ConnId | undefined {
+    const real = this.#deps.toReal(destination);
+    return real && { protocol, source, sourcePort, destination: real, destinationPort };
+  }
+
   #startUdp(question: DialQuestion): void {
     const { id } = question;
-    const flow = this.#dialer.openUdp(connIdOf(question), {
-      onOpened: (result) => {
-        if (result !== 'ok') {
+    const target = this.#connIdOf(question);
+    const flow =
+      target &&
+      this.#dialer.openUdp(target, {
+        onOpened: (result) => {
+          if (result !== 'ok') {
+            this.#udp.delete(id);
+          }
+          this.#answer(id, result);
+        },
+        onDatagram: (payload) => this.#deps.daemon.send({ type: 'datagram', id, payload }),
+        onClosed: () => {
           this.#udp.delete(id);
-        }
-        this.#answer(id, result);
-      },
-      onDatagram: (payload) => this.#deps.daemon.send({ type: 'datagram', id, payload }),
-      onClosed: () => {
-        this.#udp.delete(id);
-        this.#deps.daemon.send({ type: 'close', id });
-      },
-    });
+          this.#deps.daemon.send({ type: 'close', id });
+        },
+      });
     if (flow) {
       this.#udp.set(id, flow);
     } else {
       this.#answer(id, 'unreachable');
     }
   }
-}
-
-function connIdOf(question: DialQuestion): ConnId {
-  const { protocol, source, sourcePort, destination, destinationPort } = question;
-  return { protocol, source, sourcePort, destination, destinationPort };
 }
 
 const keyOf = (address: string, port: number): string => `${address} ${port}`;

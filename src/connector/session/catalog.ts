@@ -7,25 +7,37 @@ const systemNamespaces = new Set(['kube-system', 'kube-public', 'kube-node-lease
 const kindNames: Record<number, string> = { 1: 'Deployment', 2: 'ReplicaSet', 3: 'StatefulSet', 4: 'Rollout' };
 const stateNames: Record<number, WorkloadView['state']> = { 0: 'no-agent', 1: 'installed', 2: 'intercepted' };
 
+interface CatalogParts {
+  readonly own: string;
+  readonly mapped: readonly string[];
+  readonly services: Informer<V1Service>;
+  readonly namespaces: Informer<V1Namespace> | undefined;
+}
+
 /** Namespaces and what is in them, kept live: names and services from the API server, workloads from the manager. */
 export class Catalog implements Disposable {
   readonly #namespaces: Informer<V1Namespace> | undefined;
   readonly #services: Informer<V1Service>;
   readonly #own: string;
+  readonly #mapped: readonly string[];
   readonly #workloads = new Map<string, Map<string, WorkloadView>>();
   readonly #changed = new Emitter<void>();
   readonly onChanged = this.#changed.event;
 
-  private constructor(own: string, services: Informer<V1Service>, namespaces: Informer<V1Namespace> | undefined) {
+  private constructor({ own, mapped, services, namespaces }: CatalogParts) {
     this.#own = own;
+    this.#mapped = mapped;
     this.#services = services;
     this.#namespaces = namespaces;
     services.onItemChanged(() => this.#changed.fire());
     namespaces?.onItemChanged(() => this.#changed.fire());
   }
 
-  /** Who may not list namespaces or services everywhere is served with the connected one. */
-  static async open(kube: Kube, namespace: string, log: Logger): Promise<Catalog> {
+  /**
+   * Who may not list namespaces or services everywhere is served with the connected one and those that are named.
+   * Without names it is all of them.
+   */
+  static async open(kube: Kube, namespace: string, mapped: readonly string[], log: Logger): Promise<Catalog> {
     const [allNamespaces, allServices] = await Promise.all([
       kube.mayI({ verb: 'list', resource: 'namespaces' }),
       kube.mayI({ verb: 'list', resource: 'services' }),
@@ -33,13 +45,17 @@ export class Catalog implements Disposable {
     const namespaces = allNamespaces ? kube.watch<V1Namespace>(kinds.namespace, { log }) : undefined;
     const services = kube.watch<V1Service>(kinds.service, { log, ...(allServices ? {} : { namespace }) });
     await namespaces?.ready;
-    return new Catalog(namespace, services, namespaces);
+    return new Catalog({ own: namespace, mapped, services, namespaces });
   }
 
   get names(): readonly string[] {
     const listed = [...(this.#namespaces?.items.values() ?? [])].map((each) => each.metadata?.name ?? '');
     const others = listed.filter((name) => name && name !== this.#own && !systemNamespaces.has(name)).sort();
-    return [this.#own, ...others];
+    if (this.#mapped.length === 0) {
+      return [this.#own, ...others];
+    }
+    const known = this.#namespaces ? this.#mapped.filter((name) => others.includes(name)) : this.#mapped;
+    return [...new Set([this.#own, ...known])];
   }
 
   applyWorkloads(namespace: string, events: readonly wire.WorkloadEvent[]): void {

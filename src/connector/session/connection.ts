@@ -1,6 +1,7 @@
 import type { IpBytes, Scope } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
-import type { DaemonLink } from '../daemon-link/link.ts';
+import type { NetworkAttachment } from '../network/attachment.ts';
+import type { CheckedChoice } from '../network/choice.ts';
 import type { LocalProxy } from '../proxy/proxy.ts';
 import type { Catalog } from './catalog.ts';
 import type { ManagerSession } from './session.ts';
@@ -14,6 +15,7 @@ export interface Connection {
   readonly namespace: string;
   readonly managerNamespace: string;
   readonly apiServer: readonly IpBytes[];
-  daemon: { link: DaemonLink; scope: Scope } | undefined;
+  readonly choice: CheckedChoice;
+  daemon: NetworkAttachment | undefined;
   proxy: LocalProxy | undefined;
 }

@@ -9,7 +9,14 @@ import {
   StreamMessageReader,
   StreamMessageWriter,
 } from 'vscode-jsonrpc/node';
-import { type Clock, type Logger, toError } from '../../base/index.ts';
+import {
+  type Clock,
+  type Logger,
+  type NearfieldError,
+  type PlainError,
+  toError,
+  toPlainError,
+} from '../../base/index.ts';
 import {
   type AppliedNetwork,
   applyParamsSchema,
@@ -29,6 +36,8 @@ import { badRequest, notAttached } from '../errors.ts';
 export interface ControlClient {
   readonly token: string;
   readonly name: string;
+  /** Says something without being asked; what a window that is gone does not hear is lost. */
+  readonly notify: (method: string, params: object) => void;
 }
 
 export interface ControlHandlers {
@@ -101,29 +110,27 @@ function serve(socket: Socket, { uid, clock, handlers, log }: ControlOptions): v
       if (++requests > maxRequestsPerSecond) {
         log.warn('control connection ended: too many requests');
         socket.destroy();
-        throw new ResponseError(ErrorCodes.InvalidRequest, badRequest('too many requests').message);
+        throw refusal(ErrorCodes.InvalidRequest, badRequest('too many requests'));
       }
       const parsed = safeParse(schema, params ?? {});
       if (!parsed.success) {
-        throw new ResponseError(
-          ErrorCodes.InvalidParams,
-          badRequest(parsed.issues.map(({ message }) => message).join('; ')).message,
-        );
+        throw refusal(ErrorCodes.InvalidParams, badRequest(parsed.issues.map(({ message }) => message).join('; ')));
       }
       try {
         return await handle(parsed.output);
       } catch (thrown) {
         const error = toError(thrown);
         log.info('request refused', { method, reason: error.reason, error });
-        throw new ResponseError(
-          ErrorCodes.InternalError,
-          error.hint ? `${error.message}. ${error.hint}` : error.message,
-        );
+        throw refusal(ErrorCodes.InternalError, error);
       }
     });
   };
   on(daemonMethod.attach, attachParamsSchema, ({ name }) => {
-    client ??= { token: randomBytes(32).toString('hex'), name };
+    client ??= {
+      token: randomBytes(32).toString('hex'),
+      name,
+      notify: (method, params) => void rpc.sendNotification(method, params).catch(() => undefined),
+    };
     handlers.attached(client);
     return { token: client.token, daemonVersion: clientVersion, protocolVersion: daemonProtocolVersion, uid };
   });
@@ -148,6 +155,11 @@ function serve(socket: Socket, { uid, clock, handlers, log }: ControlOptions): v
     }
   });
   rpc.listen();
+}
+
+/** The reason and the hint travel beside the message: the other side shows them as its own. */
+function refusal(code: number, error: NearfieldError): ResponseError<PlainError> {
+  return new ResponseError(code, error.message, toPlainError(error));
 }
 
 function end(rpc: MessageConnection, socket: Socket, ended: () => Promise<void>): void {

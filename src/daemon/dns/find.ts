@@ -1,6 +1,6 @@
-import { type Clock, withTimeout } from '../../base/index.ts';
+import { type Clock, reverseAddress, withTimeout } from '../../base/index.ts';
 import { answerFromUpstream, mappedRecords, recordsOf } from './alias.ts';
-import { type DnsVerdict, reverseAddress } from './policy.ts';
+import type { DnsVerdict } from './policy.ts';
 import { lookedUpTypes, type WireRecord } from './records.ts';
 import { type ClusterWindow, type Resolution, toResolution } from './window.ts';
 import { rcode, recordType } from './wire.ts';

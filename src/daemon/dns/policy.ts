@@ -1,4 +1,4 @@
-import { type IpBytes, parseIp, type Subnet, subnetContains } from '../../base/index.ts';
+import { type IpBytes, parseIp, reverseAddress, type Subnet, subnetContains } from '../../base/index.ts';
 import type { DesiredDns } from '../../protocol/index.ts';
 
 /** Where a name goes. Names are lower case with a trailing dot. */
@@ -95,19 +95,6 @@ export function createPolicy(dns: DesiredDns, subnets: readonly Subnet[] = []): 
     // A search domain of the machine was put behind ours.
     return plain === searchDevice || plain.includes(`.${searchDevice}.`) ? refuse : decide(plain);
   };
-}
-
-/** The address that a reverse name stands for (RFC 1035 §3.5, RFC 3596 §2.5); undefined for parts and other names. */
-export function reverseAddress(plain: string): IpBytes | undefined {
-  if (plain.endsWith('.in-addr.arpa')) {
-    return parseIp(plain.slice(0, -'.in-addr.arpa'.length).split('.').reverse().join('.'));
-  }
-  if (plain.endsWith('.ip6.arpa')) {
-    const digits = plain.slice(0, -'.ip6.arpa'.length).split('.').reverse();
-    const groups = digits.length === 32 && digits.every((each) => /^[0-9a-f]$/.test(each)) ? digits.join('') : '';
-    return groups ? Uint8Array.from(groups.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16)) : undefined;
-  }
-  return undefined;
 }
 
 function toTarget(alias: string): string | IpBytes {

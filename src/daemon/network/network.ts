@@ -1,62 +1,36 @@
 import {
-  type Clock,
   Emitter,
   type Event,
   formatIp,
+  formatSubnet,
   type IpBytes,
-  type Logger,
   parseSubnet,
-  Scope,
   type Subnet,
 } from '../../base/index.ts';
-import type { DesiredNetwork, DialFrame } from '../../protocol/index.ts';
-import { type DnsClient, DnsServer, type LookupResult } from '../dns/server.ts';
-import { UpstreamResolver } from '../dns/upstream.ts';
+import type { DesiredNetwork, DialFrame, HealthCondition } from '../../protocol/index.ts';
+import type { DnsClient, LookupResult } from '../dns/server.ts';
 import type { Carrier } from '../flow/carrier.ts';
-import { Pipeline } from '../flow/pipeline.ts';
-import type { NetworkBackend, Platform, ResolverBackend } from '../os/contract.ts';
-import { checkConflicts, checkSubnets, ownAddress } from '../os/subnets.ts';
-import type { TunDevice } from '../tun/device.ts';
+import type { ExistingRoute, NetworkBackend } from '../os/contract.ts';
+import { checkSubnets, ownAddress } from '../os/subnets.ts';
+import { type Conflict, describeRoute, findConflicts, type OwnerOf, placeSubnets } from './conflicts.ts';
 import { checkWindows, sumOf, type WindowNetwork } from './sum.ts';
-
-export interface NetworkDeps {
-  readonly clock: Clock;
-  readonly log: Logger;
-  readonly platform: Platform;
-  readonly uid: number;
-}
+import { askUpstream, bringUp, type NetworkDeps, type Up, upstreamPorts } from './up.ts';
 
 /** A window that wants a network: its connector's ends of the dial channel. */
 export interface NetworkWindow {
   readonly name: string;
   readonly send: (frame: DialFrame) => boolean;
   readonly lookup: (name: string, qtype: number, signal: AbortSignal) => Promise<LookupResult>;
+  /** What it has was changed without its asking: a route of another program got in the way. */
+  readonly changed: (applied: Applied) => void;
 }
 
-/**
- * Ours for questions upstream; the redirect lets them pass. Below the range that programs are given by themselves. One
- * list for every user's daemon, each takes a few: a question that one let pass and the other did not would go round.
- */
-const upstreamPorts = Array.from({ length: 32 }, (_, index) => 30_053 + index);
 const trimAfterMs = 2_000;
 const searchDevice = 'tel2-search';
 
-/** What is up on the machine while at least one window wants it. */
-interface Up {
-  readonly scope: Scope;
-  readonly device: TunDevice;
-  readonly pipeline: Pipeline;
-  readonly backend: NetworkBackend;
-  readonly resolver: ResolverBackend;
-  readonly resolvers: readonly IpBytes[];
-  readonly upstream: UpstreamResolver;
-  readonly dns: DnsServer;
-  readonly dnsHost: string;
-  readonly dnsPort: number;
-}
-
 interface Wanted extends WindowNetwork {
   readonly desired: DesiredNetwork;
+  readonly translated: readonly Conflict[];
   readonly carrier: Carrier;
   readonly client: DnsClient;
 }
@@ -67,6 +41,7 @@ export interface Applied {
   readonly dnsAddress: string;
   readonly address4: IpBytes | undefined;
   readonly address6: IpBytes | undefined;
+  readonly translated: readonly { readonly subnet: string; readonly route: string }[];
 }
 
 /**
@@ -77,6 +52,10 @@ export class MachineNetwork {
   readonly #deps: NetworkDeps;
   readonly #wanted = new Map<NetworkWindow, Wanted>();
   readonly #changed = new Emitter<void>();
+  readonly #conditionsChanged = new Emitter<readonly HealthCondition[]>();
+  /** What is wrong by now and was not when it was applied. */
+  readonly onConditionsChanged = this.#conditionsChanged.event;
+  #conditions: readonly HealthCondition[] = [];
   #up: Up | undefined;
 
   constructor(deps: NetworkDeps) {
@@ -86,41 +65,58 @@ export class MachineNetwork {
   /** Errors: `daemon.forbidden-subnet`, `daemon.subnet-conflict`, `daemon.window-conflict`; then nothing has changed. */
   async apply(window: NetworkWindow, desired: DesiredNetwork): Promise<Applied> {
     const resolvers = this.#up?.resolvers ?? (await this.#deps.platform.resolvers());
-    const subnets = checkSubnets(desired.subnets, resolvers);
-    const address4 = ownAddress(subnets, 4);
-    const address6 = ownAddress(subnets, 16);
+    checkSubnets(desired.subnets, resolvers);
+    checkSubnets(desired.virtualSubnets, resolvers, { isVirtual: true });
     const before = this.#wanted.get(window);
-    const carrier: Carrier = before?.carrier ?? { ask: window.send, subnets };
-    const wanted: Wanted = {
-      desired,
-      cluster: desired.cluster,
-      subnets,
-      neverProxy: toSubnets(desired.neverProxy),
-      allowConflicting: toSubnets(desired.allowConflicting),
-      address4,
-      address6,
-      carrier,
-      client: { dns: desired.dns, subnets, lookup: window.lookup },
-    };
-    const others = [...this.#wanted].filter(([other]) => other !== window).map(([, each]) => each);
-    checkWindows(wanted, others);
-    this.#wanted.set(window, wanted);
     try {
       if (!this.#up) {
-        this.#up = await this.#bringUp(resolvers);
+        this.#up = await bringUp(this.#deps, resolvers, () => this.#changed.fire());
         this.#deps.clock.after(trimAfterMs, () => this.#deps.platform.trim());
       }
       const up = this.#up;
-      checkConflicts(wanted, await up.backend.routes(), up.device.name);
-      carrier.subnets = subnets;
-      carrier.address4 = address4;
-      carrier.address6 = address6;
+      const wanted = await this.#place(up, window, desired, before);
+      checkWindows(
+        wanted,
+        [...this.#wanted].filter(([other]) => other !== window).map(([, each]) => each),
+      );
+      this.#wanted.set(window, wanted);
       await this.#converge(up);
-      return { device: up.device.name, subnets, dnsAddress: `${up.dnsHost}:${up.dnsPort}`, address4, address6 };
+      await this.#checkConditions(up, await up.backend.routes());
+      return await describe(up, wanted);
     } catch (error) {
       await this.#restore(window, before);
       throw error;
     }
+  }
+
+  /** What a window gets of what it asks for, as the machine's routes are now. */
+  async #place(up: Up, window: NetworkWindow, desired: DesiredNetwork, before: Wanted | undefined): Promise<Wanted> {
+    const allowConflicting = toSubnets(desired.allowConflicting);
+    const question = {
+      subnets: toSubnets(desired.subnets),
+      allowConflicting,
+      routes: await up.backend.routes(),
+      device: up.device.name,
+    };
+    const virtualSubnets = toSubnets(desired.virtualSubnets);
+    const { subnets, translated } = await placeSubnets(
+      question,
+      virtualSubnets,
+      before?.translated ?? [],
+      ownerOf(up.backend),
+    );
+    return {
+      desired,
+      translated,
+      cluster: desired.cluster,
+      subnets,
+      neverProxy: toSubnets(desired.neverProxy),
+      allowConflicting,
+      address4: ownAddress(subnets, 4),
+      address6: ownAddress(subnets, 16),
+      carrier: before?.carrier ?? { ask: window.send, subnets },
+      client: { dns: desired.dns, subnets, lookup: window.lookup },
+    };
   }
 
   /** Where the window's connector listens on the device's addresses. False for a window without a network. */
@@ -156,6 +152,7 @@ export class MachineNetwork {
     const up = this.#up;
     this.#up = undefined;
     this.#wanted.clear();
+    this.#conditions = [];
     if (up) {
       await up.scope.dispose();
       this.#deps.log.info('network is down');
@@ -167,9 +164,10 @@ export class MachineNetwork {
     const all = [...this.#wanted.values()];
     const [first] = all;
     return {
-      subnets: [...new Set(all.flatMap(({ desired }) => desired.subnets))],
+      subnets: [...new Set(all.flatMap(({ subnets }) => subnets.map(formatSubnet)))],
       flows: up?.pipeline.flows ?? { tcp: 0, udp: 0, halfOpen: 0 },
       drops: up?.pipeline.drops ?? {},
+      conditions: [...this.#conditions],
       ...(up ? { device: up.device.name, resolver: up.resolver.kind } : {}),
       ...(up && first
         ? {
@@ -216,15 +214,44 @@ export class MachineNetwork {
     if (!up) {
       return;
     }
-    const routes = await up.backend.routes();
-    for (const wanted of this.#wanted.values()) {
+    for (const [window, wanted] of this.#wanted) {
       try {
-        checkConflicts(wanted, routes, up.device.name);
+        const placed = await this.#place(up, window, wanted.desired, wanted);
+        if (placed.translated.length !== wanted.translated.length) {
+          this.#deps.log.info('a route of another program overlaps by now: addresses are translated');
+          this.#wanted.set(window, placed);
+          window.changed(await describe(up, placed));
+        }
       } catch (error) {
         this.#deps.log.warn('a route of another program overlaps by now', { error });
       }
     }
     await this.#converge(up);
+    await this.#checkConditions(up, await up.backend.routes());
+  }
+
+  get conditions(): readonly HealthCondition[] {
+    return this.#conditions;
+  }
+
+  /** A subnet that is ours and has become another program's too: who has the longer prefix gets the packets. */
+  async #checkConditions(up: Up, routes: readonly ExistingRoute[]): Promise<void> {
+    const conflicts = [...this.#wanted.values()].flatMap(({ subnets, allowConflicting }) =>
+      findConflicts({ subnets, allowConflicting, routes, device: up.device.name }),
+    );
+    const conditions: HealthCondition[] = [];
+    for (const { subnet, route } of conflicts) {
+      conditions.push({
+        name: `daemon.subnet-conflict ${formatSubnet(subnet)}`,
+        severity: 'warn',
+        sentence: 'The subnet {0} of the cluster overlaps with the route {1}.',
+        args: [formatSubnet(subnet), await describeRoute(route, ownerOf(up.backend))],
+      });
+    }
+    if (JSON.stringify(conditions) !== JSON.stringify(this.#conditions)) {
+      this.#conditions = conditions;
+      this.#conditionsChanged.fire(conditions);
+    }
   }
 
   /** Another network, another resolver: called now and then, and never beside another change. */
@@ -248,6 +275,9 @@ export class MachineNetwork {
   async #converge(up: Up): Promise<void> {
     const { backend, pipeline, dns, dnsPort, device, resolver, resolvers } = up;
     const all = [...this.#wanted.values()];
+    for (const { carrier, subnets, address4, address6 } of all) {
+      Object.assign(carrier, { subnets, address4, address6 });
+    }
     await backend.apply({ device: device.name, ...sumOf(all) });
     pipeline.carriers = all.map(({ carrier }) => carrier);
     dns.configure(all.map(({ client }) => client));
@@ -267,41 +297,26 @@ export class MachineNetwork {
     });
     await askUpstream(up);
   }
-
-  async #bringUp(resolvers: readonly IpBytes[]): Promise<Up> {
-    const { clock, log, platform, uid } = this.#deps;
-    const scope = new Scope((error) => log.warn('taking the network down failed in part', { error }));
-    try {
-      const device = platform.openDevice(platform.deviceName(uid));
-      scope.defer(() => device.close());
-      const backend = scope.own(platform.createNetwork());
-      scope.defer(() => backend.clear());
-      scope.own(backend.onNetworkChanged(() => this.#changed.fire()));
-      const pipeline = scope.own(new Pipeline({ device, clock }));
-      pipeline.start();
-      const addresses = resolvers.map(formatIp);
-      const dnsLog = log.child('dns');
-      const upstream = scope.own(new UpstreamResolver({ addresses, clock, log: dnsLog, sourcePorts: upstreamPorts }));
-      const dns = scope.own(new DnsServer({ clock, log: dnsLog, upstream }));
-      // Over IPv6 too: the machine's next resolver may be asked so.
-      const place = platform.nameServer?.(uid);
-      const dnsPort = await dns.listen({ ipv6: place === undefined, ...(place ? { place } : {}) });
-      const dnsHost = place?.address ?? '127.0.0.1';
-      const resolver = await platform.createResolver(uid);
-      scope.defer(() => resolver.clear());
-      await platform.firewall.open(device.name);
-      scope.defer(() => platform.firewall.close(device.name));
-      log.info('network is up', { device: device.name });
-      return { scope, device, pipeline, backend, resolver, resolvers, upstream, dns, dnsHost, dnsPort };
-    } catch (error) {
-      await scope.dispose();
-      throw error;
-    }
-  }
 }
 
-async function askUpstream({ upstream, resolver, resolvers }: Up): Promise<void> {
-  upstream.setAddresses(((await resolver.upstreams?.()) ?? resolvers).map(formatIp));
+function ownerOf(backend: NetworkBackend): OwnerOf {
+  return async (route) => backend.ownerOf?.(route);
+}
+
+async function describe(up: Up, { subnets, address4, address6, translated }: Wanted): Promise<Applied> {
+  return {
+    device: up.device.name,
+    subnets,
+    dnsAddress: `${up.dnsHost}:${up.dnsPort}`,
+    address4,
+    address6,
+    translated: await Promise.all(
+      translated.map(async ({ subnet, route }) => ({
+        subnet: formatSubnet(subnet),
+        route: await describeRoute(route, ownerOf(up.backend)),
+      })),
+    ),
+  };
 }
 
 function toSubnets(texts: readonly string[]): Subnet[] {

@@ -19,6 +19,8 @@ export interface ExistingRoute {
 
 /** Addresses and routes of the device. */
 export interface NetworkBackend {
+  /** Who made a route, as a person would say it; undefined where the system does not tell. */
+  ownerOf?(route: ExistingRoute): Promise<string | undefined>;
   /** Every route of the machine, the device's own included. */
   routes(): Promise<ExistingRoute[]>;
   /** Converges on the plan; may be called again with another one. */

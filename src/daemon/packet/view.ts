@@ -80,7 +80,7 @@ export class PacketView {
       return 'short';
     }
     this.length = total;
-    if (this.byte(this.destinationOffset) >= 224) {
+    if (this.#isForMany(this.destinationOffset)) {
       return 'multicast';
     }
     const fragment = this.word(offset + 6);
@@ -91,6 +91,12 @@ export class PacketView {
       return 'fragment';
     }
     return this.#transport();
+  }
+
+  /** Multicast or the broadcast. What is reserved between them may stand in for addresses that are in use here. */
+  #isForMany(at: number): boolean {
+    const first = this.byte(at) & 0xf0;
+    return first === 0xe0 || (first === 0xf0 && this.word(at) === 0xffff && this.word(at + 2) === 0xffff);
   }
 
   #parse6(): ParseVerdict {

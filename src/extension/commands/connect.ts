@@ -5,7 +5,7 @@ import { daemonSocketPaths } from '../../protocol/index.ts';
 import type { DaemonLauncher } from '../daemon-launcher/launcher.ts';
 import { noService } from '../errors.ts';
 import { commandId } from '../ids.ts';
-import { showError } from '../notify.ts';
+import { type Offer, showError } from '../notify.ts';
 import { type Elevation, readSettings } from '../settings.ts';
 
 export interface ConnectDeps {
@@ -20,6 +20,8 @@ type WayIn = Pick<ConnectRequest, 'daemon' | 'proxy'>;
 export class ConnectCommand {
   readonly #deps: ConnectDeps;
   #namespace: string | undefined;
+  /** A person chose it at a conflict: for this window, until it is closed. */
+  #translatesConflicts = false;
   #running: Promise<boolean> | undefined;
 
   constructor(deps: ConnectDeps) {
@@ -112,6 +114,9 @@ export class ConnectCommand {
               await connector.connect({
                 ...settings,
                 namespace: namespace ?? this.#namespace ?? settings.namespace,
+                network: this.#translatesConflicts
+                  ? { ...settings.network, translateConflicts: true }
+                  : settings.network,
                 ...way,
               });
             }
@@ -123,15 +128,25 @@ export class ConnectCommand {
       );
       return true;
     } catch (error) {
-      const isMissing = isReason(error, 'connector.manager-missing');
-      void showError(
-        log,
-        error,
-        isMissing
-          ? { title: vscode.l10n.t('Install'), run: () => vscode.commands.executeCommand(commandId.install) }
-          : undefined,
-      );
+      void showError(log, error, this.#offerFor(error));
       return false;
     }
+  }
+
+  /** What helps at once, where something does. */
+  #offerFor(error: unknown): Offer | undefined {
+    if (isReason(error, 'connector.manager-missing')) {
+      return { title: vscode.l10n.t('Install'), run: () => vscode.commands.executeCommand(commandId.install) };
+    }
+    if (isReason(error, 'daemon.subnet-conflict')) {
+      return {
+        title: vscode.l10n.t('Connect under Other Addresses'),
+        run: () => {
+          this.#translatesConflicts = true;
+          return this.ensureConnected();
+        },
+      };
+    }
+    return undefined;
   }
 }

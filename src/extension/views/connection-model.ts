@@ -1,5 +1,5 @@
 import { type ConnectorSnapshot, proxyLacks } from '../../connector/index.ts';
-import type { Translate } from './words.ts';
+import { type Translate, translatedSentence } from './words.ts';
 
 export interface Row {
   readonly id: string;
@@ -63,9 +63,15 @@ export function connectionRows(snapshot: ConnectorSnapshot, t: Translate): Row[]
   }
   return [
     ...rows,
+    ...(daemon.translated ?? []).map(({ subnet, route }) => ({
+      id: `translated ${subnet}`,
+      label: t(translatedSentence, subnet, route),
+      description: '',
+      icon: 'info',
+    })),
     ...health.map((each) => ({
       id: each.name,
-      label: t(each.sentence),
+      label: t(each.sentence, ...(each.args ?? [])),
       description: '',
       icon: each.severity === 'error' ? 'error' : 'warning',
     })),

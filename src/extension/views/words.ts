@@ -3,6 +3,9 @@ import type { ConnectorSnapshot, WorkloadView } from '../../connector/index.ts';
 /** Translates; the extension passes VS Code's, tests the identity. */
 export type Translate = (text: string, ...values: (string | number)[]) => string;
 
+/** Why an address of the cluster looks strange. */
+export const translatedSentence = 'The subnet {0} has other addresses here, because of the route {1}.';
+
 /** A workload's state in words: the ones that users of the field know. */
 export function workloadState(workload: WorkloadView, snapshot: ConnectorSnapshot, t: Translate): string {
   const mine = snapshot.attachments.find(

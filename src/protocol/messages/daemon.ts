@@ -64,6 +64,11 @@ export const desiredNetworkSchema = v.strictObject({
   neverProxy: cidrs,
   /** Subnets that are routed although the machine has a route that overlaps. */
   allowConflicting: cidrs,
+  /**
+   * Routed instead of a subnet that another program's route overlaps with; the connector then translates addresses.
+   * Empty: such a subnet is refused.
+   */
+  virtualSubnets: cidrs,
   dns: desiredDnsSchema,
 });
 export type DesiredNetwork = v.InferOutput<typeof desiredNetworkSchema>;
@@ -88,6 +93,8 @@ export const appliedNetworkSchema = v.object({
   address6: v.optional(v.string()),
   subnets: v.array(v.string()),
   dnsAddress: v.string(),
+  /** Subnets that virtual ones stand in for, and the route that was in the way. */
+  translated: v.array(v.object({ subnet: v.string(), route: v.string() })),
 });
 export type AppliedNetwork = v.InferOutput<typeof appliedNetworkSchema>;
 
@@ -123,6 +130,8 @@ export const daemonStatusSchema = v.object({
   clients: count,
   /** How the machine's programs are led to the name server. */
   resolver: v.optional(v.string()),
+  /** What is wrong now and a person can repair. */
+  conditions: v.optional(v.array(v.lazy(() => healthConditionSchema))),
 });
 export type DaemonStatus = v.InferOutput<typeof daemonStatusSchema>;
 
@@ -133,8 +142,9 @@ export type DaemonProbe = v.InferOutput<typeof daemonProbeSchema>;
 export const healthConditionSchema = v.object({
   name: v.string(),
   severity: v.picklist(['warn', 'error']),
+  /** English, with `{0}`, `{1}` … for the arguments. */
   sentence: v.string(),
-  repair: v.optional(v.string()),
+  args: v.array(v.string()),
 });
 export type HealthCondition = v.InferOutput<typeof healthConditionSchema>;
 export const healthParamsSchema = v.object({ conditions: v.array(healthConditionSchema) });
@@ -147,7 +157,9 @@ export const daemonMethod = {
   status: 'status',
   detach: 'detach',
   quit: 'quit',
+  /** Notifications of the daemon: what is wrong now, and a network that had to be applied differently. */
   health: 'health',
+  applied: 'applied',
 } as const;
 
 /** Where the daemon of a user is reached. Both sockets are 0600 in a directory 0700, all owned by the user. Pipes have

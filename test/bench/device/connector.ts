@@ -81,6 +81,7 @@ if (mode === 'bare') {
     subnets: ['10.201.0.0/16'],
     neverProxy: [],
     allowConflicting: [],
+    virtualSubnets: [],
     dns: {
       clusterDomain: 'cluster.local',
       namespace: 'default',

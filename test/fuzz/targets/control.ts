@@ -51,7 +51,7 @@ export async function openControlTarget(): Promise<Target> {
       attached: (client) => void clients.add(client),
       async apply(_client, network) {
         applied.push(network);
-        return { device: 'nf0', subnets: [], dnsAddress: '127.0.0.1:1' };
+        return { device: 'nf0', subnets: [], dnsAddress: '127.0.0.1:1', translated: [] };
       },
       listen: () => undefined,
       status: () => {

@@ -64,7 +64,10 @@ const question = (id: number, over: Partial<DialQuestion> = {}): DialQuestion =>
   ...over,
 });
 
-async function start(answer: () => Answer, options: { readonly isLinked?: boolean } = {}) {
+async function start(
+  answer: () => Answer,
+  options: { readonly isLinked?: boolean; readonly toReal?: (address: Uint8Array) => Uint8Array | undefined } = {},
+) {
   const clock = new HandClock();
   const daemon = new FakeDaemon();
   const fake = await openFakeTunnels(answer, clock);
@@ -74,6 +77,7 @@ async function start(answer: () => Answer, options: { readonly isLinked?: boolea
     ...(options.isLinked === false ? { tunnels: () => undefined } : {}),
     daemon,
     log: silentLogger,
+    toReal: options.toReal ?? ((address) => address),
     lookup: async (name, qtype) => {
       if (name === 'broken.') {
         throw new Error('no manager');
@@ -307,3 +311,17 @@ async function until(isTrue: () => boolean): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
+
+test(
+  'an address that stands in for another is dialled as that one, and one that stands for nothing is unreachable',
+  limit,
+  async () => {
+    const toReal = (address: Uint8Array) => (address[3] === 7 ? ip('10.1.2.3') : undefined);
+    const { daemon, fake } = await start(() => ({ kind: 'fail', result: 'refused' }), { toReal });
+    daemon.say(question(1, { destination: ip('246.246.0.7') }));
+    assert.deepEqual(await daemon.next(), { type: 'answer', id: 1, result: 'refused' });
+    assert.deepEqual(fake.asked, ['tcp 10.1.2.3:80']);
+    daemon.say(question(2, { destination: ip('246.246.0.8') }));
+    assert.deepEqual(await daemon.next(), { type: 'answer', id: 2, result: 'unreachable' });
+  },
+);

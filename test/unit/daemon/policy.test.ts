@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isReason, parseSubnet } from '../../../src/base/index.ts';
-import { parseRoutes } from '../../../src/daemon/os/linux/network.ts';
-import { checkConflicts, checkSubnets, ownAddress } from '../../../src/daemon/os/subnets.ts';
+import { isReason } from '../../../src/base/index.ts';
+import { checkSubnets, ownAddress } from '../../../src/daemon/os/subnets.ts';
 import { ip } from './packets.ts';
 
 for (const subnet of [
@@ -30,15 +29,14 @@ test('a subnet that holds the resolver in use is not routed', () => {
   );
 });
 
-test('an overlap with an existing route is refused, with that route; the default route is none', () => {
-  const subnet = parseSubnet('10.100.0.0/16');
-  assert.ok(subnet);
-  const vpn = parseRoutes('[{"dst":"default","gateway":"192.0.2.1","dev":"eth0"},{"dst":"10.0.0.0/8","dev":"tun9"}]');
-  assert.throws(
-    () => checkConflicts({ subnets: [subnet], allowConflicting: [] }, vpn, 'nf0'),
-    /10\.0\.0\.0\/8 dev tun9/,
-  );
-  checkConflicts({ subnets: [subnet], allowConflicting: [] }, parseRoutes('[{"dst":"default","dev":"eth0"}]'), 'nf0');
+test('a virtual subnet may be reserved, but no broadcast and nothing else that is forbidden', () => {
+  assert.equal(checkSubnets(['246.246.0.0/16'], [], { isVirtual: true }).length, 1);
+  for (const subnet of ['255.255.255.0/24', '127.0.0.0/8', '224.0.0.0/8']) {
+    assert.throws(
+      () => checkSubnets([subnet], [], { isVirtual: true }),
+      (error) => isReason(error, 'daemon.forbidden-subnet'),
+    );
+  }
 });
 
 test('the device’s own address is the network address of the first subnet of a family', () => {

@@ -3,6 +3,7 @@ import { wantedRoutes } from '../carve.ts';
 import type { RunCommand } from '../command.ts';
 import type { ExistingRoute, LinkPlan, NetworkBackend } from '../contract.ts';
 import { Poll } from '../poll.ts';
+import { ownerOfDevice } from './route-owner.ts';
 
 const pollMs = 5_000;
 
@@ -33,6 +34,10 @@ export class LinuxNetwork implements NetworkBackend {
       this.#run('ip', ['-j', '-6', 'route', 'show']).catch(() => '[]'),
     ]);
     return texts.flatMap((text) => parseRoutes(text));
+  }
+
+  ownerOf({ device }: ExistingRoute): Promise<string | undefined> {
+    return ownerOfDevice(device, { run: this.#run });
   }
 
   async apply(plan: LinkPlan): Promise<void> {

@@ -13,6 +13,7 @@ export const network: DesiredNetwork = {
   subnets: ['10.100.0.0/16', '192.168.189.0/24', 'fd00::/64'],
   neverProxy: ['10.100.0.1/32'],
   allowConflicting: [],
+  virtualSubnets: [],
   dns: {
     clusterDomain: 'cluster.local',
     namespace: 'service-a-ns',

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatIp, parseIp, parseSubnet } from '../../../../src/base/index.ts';
-import { createPolicy, reverseAddress } from '../../../../src/daemon/dns/policy.ts';
+import { formatIp, parseIp, parseSubnet, reverseAddress } from '../../../../src/base/index.ts';
+import { createPolicy } from '../../../../src/daemon/dns/policy.ts';
 import { desiredDns } from './support.ts';
 
 const dns = desiredDns({
