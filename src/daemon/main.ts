@@ -25,9 +25,9 @@ import { SystemdService } from './service/services.ts';
 import { startDetached } from './service/start.ts';
 
 const usage = `nearfield-daemon ${clientVersion}
-usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit-seconds N]
+usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit-seconds N] [--background]
        nearfield-daemon install --digest SHA256 [--then-run --uid UID --gid GID]
-       nearfield-daemon service install|remove|status --uid UID [--digest SHA256]
+       nearfield-daemon service install|remove|status --uid UID [--gid GID] [--digest SHA256]
        nearfield-daemon status --uid UID [--json]
        nearfield-daemon cleanup --uid UID [--unless-running] [--runtime-dir DIR]
        nearfield-daemon version
@@ -73,6 +73,8 @@ async function main(): Promise<number> {
       'unless-running': { type: 'boolean', default: false },
       digest: { type: 'string', default: '' },
       'then-run': { type: 'boolean', default: false },
+      /** Leaves the terminal or dialog that started it. */
+      background: { type: 'boolean', default: false },
     },
   });
   const [verb] = positionals;
@@ -116,6 +118,12 @@ async function main(): Promise<number> {
       ? cleanUpAfter(platform, systemClock, uid, values['runtime-dir'])
       : platform.cleanUp(uid));
     return 0;
+  }
+  if (values.background) {
+    const [file = '', ...rest] = ownProgram();
+    return asRoot(() =>
+      startDetached(file, [...rest, 'run', ...ids, '--runtime-dir', values['runtime-dir']], systemClock),
+    );
   }
   return runDaemon({ uid, gid, runtimeDirectory: values['runtime-dir'], idleExitMs: idleSeconds * 1000 });
 }
@@ -177,8 +185,7 @@ async function runDaemon(options: {
     programFolder,
   });
   const daemon = new Daemon({ clock: systemClock, log, platform }, options);
-  // The bundle in development, nothing in the executable: there it is the program itself.
-  const program = isSea() ? [process.execPath] : [process.execPath, __filename];
+  const program = ownProgram();
   const ids = ['--uid', String(options.uid), '--runtime-dir', options.runtimeDirectory];
   let janitor: Disposable | undefined;
   let isEnding = false;
@@ -218,6 +225,11 @@ async function runDaemon(options: {
   process.stdout.write('ready\n');
   await daemon.ended;
   return end(0);
+}
+
+/** The bundle in development, nothing in the executable: there it is the program itself. */
+function ownProgram(): string[] {
+  return isSea() ? [process.execPath] : [process.execPath, __filename];
 }
 
 function toId(text: string | undefined): number | undefined {

@@ -24,6 +24,8 @@ export type Ending =
   | 'cancelled'
   /** The system's policy, or a wrong password, said no. */
   | 'refused'
+  /** The program ran as root and said what is wrong: asking again would not help. */
+  | 'failed'
   /** Anything else: the next way may do. */
   | 'ended';
 
@@ -103,7 +105,10 @@ export function endingOf(way: Way, code: number | null, stderr: string): Ending 
         return 'cancelled';
       }
       // The same number says that there is no agent to ask, or no polkit: then a terminal can.
-      return code === pkexecRefused && /not authorized/i.test(stderr) ? 'refused' : 'ended';
+      if (code === pkexecRefused) {
+        return /not authorized/i.test(stderr) ? 'refused' : 'ended';
+      }
+      return hasFailed(code, stderr) ? 'failed' : 'ended';
     case 'osascript':
       if (stderr.includes('(-128)')) {
         return 'cancelled';
@@ -111,9 +116,23 @@ export function endingOf(way: Way, code: number | null, stderr: string): Ending 
       return stderr.includes('(-60005)') ? 'refused' : 'ended';
     case 'run-as':
       return code === runAsCancelled ? 'cancelled' : 'ended';
+    case 'quiet':
+      return hasFailed(code, stderr) && !/^sudo:/m.test(stderr) ? 'failed' : 'ended';
+    case 'direct':
+      return hasFailed(code, stderr) ? 'failed' : 'ended';
     default:
       return 'ended';
   }
+}
+
+function hasFailed(code: number | null, stderr: string): boolean {
+  return code !== 0 && stderr.trim() !== '';
+}
+
+/** What the daemon said last; its log lines are JSON and not for a person. */
+export function lastSentence(stderr: string): string {
+  const lines = stderr.split('\n').map((line) => line.trim());
+  return lines.findLast((line) => line !== '' && !line.startsWith('{')) ?? '';
 }
 
 /**

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import {
   commandOf,
   endingOf,
+  lastSentence,
   type MachineFacts,
   waysToElevate,
 } from '../../../src/extension/daemon-launcher/elevation.ts';
@@ -86,8 +87,16 @@ test('a dialog that was closed is told from one that failed', () => {
     'refused',
   );
   assert.equal(endingOf('run-as', 126, ''), 'cancelled');
-  // What the daemon itself ends with means nothing.
-  for (const way of ['direct', 'quiet', 'terminal'] as const) {
-    assert.equal(endingOf(way, 126, '(-128)'), 'ended');
+  assert.equal(endingOf('terminal', 126, '(-128)'), 'ended');
+});
+
+test('what the daemon says is told from what sudo says', () => {
+  const log = '{"level":"info"}\n';
+  for (const way of ['direct', 'quiet', 'pkexec'] as const) {
+    assert.equal(endingOf(way, 1, `${log}no systemd runs here. Start it.\n${log}`), 'failed');
+    assert.equal(endingOf(way, 0, log), 'ended');
   }
+  assert.equal(endingOf('quiet', 1, 'sudo: a password is required\n'), 'ended');
+  assert.equal(endingOf('quiet', null, ''), 'ended');
+  assert.equal(lastSentence(`${log}no systemd runs here. Start it.\n${log}`), 'no systemd runs here. Start it.');
 });
