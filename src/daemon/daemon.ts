@@ -30,6 +30,7 @@ export interface DaemonOptions {
   readonly runtimeDirectory: string;
   /** 0 for a service: it stays. */
   readonly idleExitMs: number;
+  readonly isService?: boolean;
 }
 
 const quitDelayMs = 50;
@@ -156,6 +157,11 @@ export class Daemon {
     await this.#deps.platform.cleanUp(this.#options.uid);
   }
 
+  /** Asked at intervals: packets wait, and have waited since the last time. */
+  hasStalled(): boolean {
+    return this.#network.hasStalled();
+  }
+
   #handlers() {
     return {
       attached: (client: ControlClient) => this.#attach(client),
@@ -272,6 +278,7 @@ export class Daemon {
       uptimeSeconds: (this.#deps.clock.nowMs() - this.#startedMs) / 1000,
       rssBytes: process.memoryUsage().rss,
       clients: this.#windows.size,
+      service: this.#options.isService ?? false,
       ...this.#network.status,
     };
   }

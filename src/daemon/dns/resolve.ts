@@ -98,9 +98,14 @@ export class Resolver {
       (client) => before.find((window) => window.isOf(client)) ?? new ClusterWindow(client, this.#windowOptions),
     );
     if (this.#windows.length !== before.length || this.#windows.some((window, index) => window !== before[index])) {
-      this.#cache.clear();
-      this.#generation++;
+      this.forget();
     }
+  }
+
+  /** Every name is asked anew; answers that are under way are not kept. */
+  forget(): void {
+    this.#cache.clear();
+    this.#generation++;
   }
 
   /**
