@@ -23,7 +23,7 @@ import { defaultHangMs, startPulse } from './life/pulse.ts';
 import { runCommand } from './os/command.ts';
 import { realFiles } from './os/files.ts';
 import { systemOf } from './os/platform.ts';
-import { installSelf, removeInstalled } from './service/install.ts';
+import { installSelf, removeEarlier, removeInstalled } from './service/install.ts';
 import { serviceManagerOf } from './service/services.ts';
 import { startDetached } from './service/start.ts';
 
@@ -183,6 +183,8 @@ async function manageService(
       await askQuit(control, systemClock);
     }
     await service.install({ uid, gid }, program);
+    // The one before ran until now.
+    await removeEarlier(program);
   } else if (what === 'remove') {
     if (await service.remove(uid)) {
       await removeInstalled();

@@ -39,7 +39,7 @@ export async function installSelf(
     await file.close();
   }
   await rename(temporary, target);
-  await removeOthers(folder, target);
+  await removeEarlier(target, folder);
   return target;
 }
 
@@ -65,7 +65,7 @@ export async function removeInstalled(folder = daemonInstallFolder): Promise<voi
 }
 
 /** Earlier versions go, unless one runs for somebody. */
-async function removeOthers(folder: string, kept: string): Promise<void> {
+export async function removeEarlier(kept: string, folder = daemonInstallFolder): Promise<void> {
   const running = await runningPrograms();
   for (const name of await readdir(folder)) {
     const other = join(folder, name);
