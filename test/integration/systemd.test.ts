@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { appendFile, chmod, copyFile, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { daemonInstallPath } from '../../src/protocol/index.ts';
+import { daemonInstallPath, daemonServiceFile } from '../../src/protocol/index.ts';
 import { repositoryRoot } from '../cluster/paths.ts';
 import { run, waitFor } from '../cluster/shell.ts';
 import { type Machine, startConnector } from '../support/machine.ts';
@@ -13,6 +13,7 @@ import { openSystemdMachine } from '../support/systemd-machine.ts';
 const uid = 1000;
 const unit = `nearfield-daemon@${uid}.service`;
 const runtime = '/run/nearfield';
+const serviceFile = daemonServiceFile(uid, 'linux') ?? '';
 const limitMs = 15_000;
 
 const build = `
@@ -108,6 +109,8 @@ test('under a real systemd the service is installed, comes back after deaths, is
     assert.equal(await nearfield.property('ActiveState'), 'active');
     assert.equal(await nearfield.property('UnitFileState'), 'enabled');
     assert.equal((await nearfield.status())?.service, true);
+    // What the extension knows it by.
+    await machine.run(['test', '-L', serviceFile]);
   });
   const idle = await stateOf(machine, runtime);
 
@@ -158,6 +161,7 @@ test('under a real systemd the service is installed, comes back after deaths, is
 
   await t.test('removed, it leaves no file', async () => {
     await nearfield.remove();
+    await assert.rejects(machine.run(['test', '-L', serviceFile]));
     await becomes(machine, before);
     const left = await machine.run([
       'find',

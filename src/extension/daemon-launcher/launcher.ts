@@ -1,27 +1,20 @@
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, lstatSync } from 'node:fs';
 import * as vscode from 'vscode';
-import { cancelled, type Logger, sleep, systemClock } from '../../base/index.ts';
+import { type Logger, sleep, systemClock } from '../../base/index.ts';
 import type { Connector, DaemonSockets } from '../../connector/index.ts';
-import { clientVersion, type DaemonProbe, daemonSocketPaths } from '../../protocol/index.ts';
-import {
-  daemonFailed,
-  daemonMissing,
-  daemonNotStarted,
-  daemonOfOtherVersion,
-  elevationRefused,
-  noServiceCopy,
-  noServiceManager,
-} from '../errors.ts';
+import { clientVersion, type DaemonProbe, daemonServiceFile, daemonSocketPaths } from '../../protocol/index.ts';
+import { daemonMissing, daemonOfOtherVersion, noServiceCopy, noServiceManager } from '../errors.ts';
 import { type Consent, type MachineFacts, type Way, waysToElevate } from './elevation.ts';
+import { startHidden } from './hidden.ts';
 import { findInstalled, readDigest } from './installed.ts';
-import { type Outcome, startElevated } from './starter.ts';
+import { climb, type Task } from './ladder.ts';
+import { startInTerminal } from './terminal.ts';
 
-const pollMs = 100;
 /** Where nobody is asked, the daemon is there within a moment; a service takes its manager's time. */
 const quickWaitMs = 5_000;
 const serviceWaitMs = 30_000;
-/** A person types a password. */
-const personWaitMs = 120_000;
+const leaveLimitMs = 3_000;
+const leaveStepMs = 100;
 
 export interface LauncherDeps {
   readonly connector: Connector;
@@ -32,14 +25,11 @@ export interface LauncherDeps {
   readonly hasServiceManager: () => boolean;
 }
 
-interface Task {
+interface Undertaking extends Task {
   readonly what: string;
   readonly consent: Consent;
   /** The program for a way: one that a person watches must come to an end by itself. */
   readonly program: (way: Way) => readonly string[];
-  /** Whether it has done what it was to do, asked again and again. `isOver`: the program has ended. */
-  readonly isDone: (daemon: DaemonProbe | undefined, isOver: boolean) => boolean;
-  readonly quickWaitMs: number;
 }
 
 /**
@@ -104,17 +94,22 @@ export class DaemonLauncher {
     if (digest === undefined) {
       throw noServiceCopy();
     }
-    const program = (await findInstalled(digest)) ?? daemonPath;
-    const status = await connector.probeDaemon(this.#sockets);
+    const isCurrent = (daemon: DaemonProbe | undefined): boolean =>
+      daemon?.service === true && daemon.version === clientVersion && this.#isService();
+    const status = await this.#unused();
+    if (isCurrent(status)) {
+      return;
+    }
     if (status && !status.service) {
       await connector.quitDaemon(this.#sockets);
     }
+    const program = (await findInstalled(digest)) ?? daemonPath;
     await this.#run(
       {
         what: 'installing the service',
         consent,
         program: () => [program, 'service', 'install', '--digest', digest, ...this.#ids],
-        isDone: (daemon) => daemon?.service === true && daemon.version === clientVersion,
+        isDone: isCurrent,
         quickWaitMs: serviceWaitMs,
       },
       token,
@@ -125,6 +120,10 @@ export class DaemonLauncher {
     this.#checkPackaged();
     this.#checkManager();
     const { daemonPath } = this.#deps;
+    const status = await this.#unused();
+    if (!this.#isService() && !status?.service) {
+      return;
+    }
     const digest = await readDigest(daemonPath);
     const program = (digest && (await findInstalled(digest))) || daemonPath;
     await this.#run(
@@ -132,15 +131,36 @@ export class DaemonLauncher {
         what: 'removing the service',
         consent,
         program: () => [program, 'service', 'remove', ...this.#ids],
-        isDone: (daemon, isOver) => isOver && daemon?.service !== true,
+        isDone: (daemon) => !this.#isService() && daemon?.service !== true,
         quickWaitMs: serviceWaitMs,
       },
       token,
     );
   }
 
+  /** The daemon that runs, once no window uses it: ours may have left this moment. */
+  async #unused(): Promise<DaemonProbe | undefined> {
+    const endMs = systemClock.nowMs() + leaveLimitMs;
+    for (;;) {
+      const status = await this.#deps.connector.probeDaemon(this.#sockets);
+      if (!status || status.clients === 0) {
+        return status;
+      }
+      if (systemClock.nowMs() > endMs) {
+        throw daemonOfOtherVersion(status.version);
+      }
+      await sleep(systemClock, leaveStepMs);
+    }
+  }
+
   get #ids(): readonly string[] {
     return ['--uid', String(this.#uid), '--gid', String(this.#gid)];
+  }
+
+  #isService(): boolean {
+    const file = daemonServiceFile(this.#uid, this.#deps.facts.platform);
+    // A link that leads nowhere is one, too.
+    return file !== undefined && lstatSync(file, { throwIfNoEntry: false }) !== undefined;
   }
 
   #checkPackaged(): void {
@@ -157,53 +177,30 @@ export class DaemonLauncher {
     }
   }
 
-  /** One way after the other, until it is done or somebody says no. */
-  async #run(task: Task, token: vscode.CancellationToken): Promise<void> {
-    for (const way of waysToElevate(this.#deps.facts, task.consent)) {
-      this.#deps.log.info(task.what, { way });
-      const outcome = await this.#try(way, task, token);
-      if (outcome === 'done') {
-        return;
-      }
-      if (token.isCancellationRequested || outcome?.ending === 'cancelled') {
-        throw cancelled();
-      }
-      if (outcome?.ending === 'failed') {
-        throw daemonFailed(outcome.sentence);
-      }
-      if (outcome?.ending === 'refused') {
-        throw elevationRefused();
-      }
+  async #run({ what, consent, program, ...task }: Undertaking, token: vscode.CancellationToken): Promise<void> {
+    const { connector, facts, log } = this.#deps;
+    const controller = new AbortController();
+    const listener = token.onCancellationRequested(() => controller.abort());
+    if (token.isCancellationRequested) {
+      controller.abort();
     }
-    throw daemonNotStarted();
-  }
-
-  async #try(way: Way, task: Task, token: vscode.CancellationToken): Promise<Outcome | 'done' | undefined> {
-    const starter = startElevated(way, task.program(way), promptOf(way));
-    const end = { ms: systemClock.nowMs() + (way === 'direct' || way === 'quiet' ? task.quickWaitMs : personWaitMs) };
-    let outcome: Outcome | undefined;
-    void starter.ended.then((found) => {
-      outcome = found;
-      if (way === 'osascript') {
-        // It has only left the program behind.
-        end.ms = Math.min(end.ms, systemClock.nowMs() + task.quickWaitMs);
-      }
-    });
     try {
-      while (!token.isCancellationRequested && systemClock.nowMs() < end.ms) {
-        // Looked at before: a starter that has just ended may have started it.
-        const before = outcome;
-        if (task.isDone(await this.#deps.connector.probeDaemon(this.#sockets), before !== undefined)) {
-          return 'done';
-        }
-        if (before && !(way === 'osascript' && before.ending === 'ended')) {
-          return before;
-        }
-        await sleep(systemClock, pollMs);
-      }
-      return outcome;
+      await climb(
+        {
+          clock: systemClock,
+          ways: waysToElevate(facts, consent),
+          signal: controller.signal,
+          probe: () => connector.probeDaemon(this.#sockets),
+          start: (way) => {
+            log.info(what, { way });
+            const prompt = promptOf(way);
+            return way === 'terminal' ? startInTerminal(program(way), prompt) : startHidden(way, program(way), prompt);
+          },
+        },
+        task,
+      );
     } finally {
-      starter.dispose();
+      listener.dispose();
     }
   }
 }

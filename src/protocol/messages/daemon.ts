@@ -195,3 +195,15 @@ export const daemonInstallFolder = '/opt/nearfield';
 export function daemonInstallPath(digest: string, folder = daemonInstallFolder): string {
   return `${folder}/${digest.slice(0, 16)}/nearfield-daemon`;
 }
+
+/** The file that is there while the user's daemon is a service. Everybody may look; undefined where there are none. */
+export function daemonServiceFile(uid: number, platform: string): string | undefined {
+  switch (platform) {
+    case 'linux':
+      return `/etc/systemd/system/multi-user.target.wants/nearfield-daemon@${uid}.service`;
+    case 'darwin':
+      return `/Library/LaunchDaemons/dev.nearfield.daemon.${uid}.plist`;
+    default:
+      return undefined;
+  }
+}

@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
-import * as vscode from 'vscode';
+import { systemClock } from '../../base/index.ts';
 import { commandOf, type Ending, endingOf, lastSentence, type Way } from './elevation.ts';
 
 /** Enough for what goes wrong; a daemon that runs says more than that. */
 const saidLimitChars = 8_192;
+/** Its last words may come after its end; what it left running may hold the pipe for ever. */
+const lastWordsMs = 200;
 
 export interface Outcome {
   readonly ending: Ending;
@@ -19,11 +21,8 @@ export interface Starter {
   dispose(): void;
 }
 
-export function startElevated(way: Way, program: readonly string[], prompt: string): Starter {
-  return way === 'terminal' ? askInTerminal(program, prompt) : startHidden(way, program, prompt);
-}
-
-function startHidden(way: Way, program: readonly string[], prompt: string): Starter {
+/** Starts a program as root without a window of ours: silently, or by a dialog of the system. */
+export function startHidden(way: Way, program: readonly string[], prompt: string): Starter {
   const { file, args } = commandOf(way, program, prompt);
   const child = spawn(file, [...args], {
     detached: true,
@@ -38,13 +37,14 @@ function startHidden(way: Way, program: readonly string[], prompt: string): Star
   child.stderr?.on('error', () => undefined);
   let isOver = false;
   const ended = new Promise<Outcome>((resolve) => {
-    const end = (code: number | null): void => {
-      isOver = true;
+    const end = (code: number | null): void =>
       resolve({ ending: endingOf(way, code, said), sentence: lastSentence(said) });
-    };
     child.on('error', () => end(null));
-    // After its last words, but not after those of what it left running.
-    child.on('exit', (code) => setImmediate(() => end(code)));
+    child.on('exit', (code) => {
+      isOver = true;
+      systemClock.after(lastWordsMs, () => end(code));
+    });
+    child.on('close', end);
   });
   child.unref();
   return {
@@ -55,31 +55,6 @@ function startHidden(way: Way, program: readonly string[], prompt: string): Star
       if (!isOver && (way === 'osascript' || way === 'run-as')) {
         child.kill();
       }
-    },
-  };
-}
-
-function askInTerminal(program: readonly string[], prompt: string): Starter {
-  const { file, args } = commandOf('terminal', program, prompt);
-  const terminal = vscode.window.createTerminal({
-    name: vscode.l10n.t('Nearfield daemon'),
-    shellPath: file,
-    shellArgs: [...args],
-  });
-  terminal.show();
-  let listener: vscode.Disposable | undefined;
-  const ended = new Promise<Outcome>((resolve) => {
-    listener = vscode.window.onDidCloseTerminal((each) => {
-      if (each === terminal) {
-        resolve({ ending: 'ended', sentence: '' });
-      }
-    });
-  });
-  return {
-    ended,
-    dispose() {
-      listener?.dispose();
-      terminal.dispose();
     },
   };
 }
