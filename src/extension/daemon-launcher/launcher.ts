@@ -13,8 +13,9 @@ import { startInTerminal } from './terminal.ts';
 /** Where nobody is asked, the daemon is there within a moment; a service takes its manager's time. */
 const quickWaitMs = 5_000;
 const serviceWaitMs = 30_000;
+const serviceStartMs = 3_000;
 const leaveLimitMs = 3_000;
-const leaveStepMs = 100;
+const stepMs = 100;
 
 export interface LauncherDeps {
   readonly connector: Connector;
@@ -49,16 +50,18 @@ export class DaemonLauncher {
   /** Errors: `cancelled`, and those of `extension` about the daemon. */
   async ensure(consent: Consent, token: vscode.CancellationToken): Promise<DaemonSockets> {
     const { connector, log, daemonPath } = this.#deps;
-    const status = await connector.probeDaemon(this.#sockets);
+    const digest = await readDigest(daemonPath);
+    const isService = digest !== undefined && this.#isService();
+    const status = await (isService ? this.#soon() : connector.probeDaemon(this.#sockets));
     if (status?.version === clientVersion) {
       return this.#sockets;
     }
     if (status && status.clients > 0) {
       throw daemonOfOtherVersion(status.version);
     }
-    if (status?.service) {
-      // Quitting would end it until the next boot, and leave the old one to begin again then.
-      log.info('the service has another version and is installed again', { version: status.version });
+    if (status?.service || (isService && !status)) {
+      // Ending it would leave the old one to begin again with the next boot.
+      log.info('the service does not run, or has another version: it is installed again', { version: status?.version });
       await this.installService(consent, token);
       return this.#sockets;
     }
@@ -67,7 +70,6 @@ export class DaemonLauncher {
       await connector.quitDaemon(this.#sockets);
     }
     this.#checkPackaged();
-    const digest = await readDigest(daemonPath);
     const installed = digest === undefined ? daemonPath : await findInstalled(digest);
     await this.#run(
       {
@@ -138,6 +140,18 @@ export class DaemonLauncher {
     );
   }
 
+  /** A service may be about to begin, after a boot or a failure. */
+  async #soon(): Promise<DaemonProbe | undefined> {
+    const endMs = systemClock.nowMs() + serviceStartMs;
+    for (;;) {
+      const status = await this.#deps.connector.probeDaemon(this.#sockets);
+      if (status || systemClock.nowMs() > endMs) {
+        return status;
+      }
+      await sleep(systemClock, stepMs);
+    }
+  }
+
   /** The daemon that runs, once no window uses it: ours may have left this moment. */
   async #unused(): Promise<DaemonProbe | undefined> {
     const endMs = systemClock.nowMs() + leaveLimitMs;
@@ -149,7 +163,7 @@ export class DaemonLauncher {
       if (systemClock.nowMs() > endMs) {
         throw daemonOfOtherVersion(status.version);
       }
-      await sleep(systemClock, leaveStepMs);
+      await sleep(systemClock, stepMs);
     }
   }
 
