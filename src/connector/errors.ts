@@ -52,6 +52,20 @@ export const daemonRefused = (message: string): NearfieldError =>
 export const interceptFailed = (message: string): NearfieldError =>
   failure('failed_precondition', 'connector.intercept-failed', message);
 
+export const badAttachRequest = (message: string): NearfieldError =>
+  failure('invalid_argument', 'connector.bad-attach-request', message);
+
+export const ingestFailed = (message: string): NearfieldError =>
+  failure('failed_precondition', 'connector.ingest-failed', message);
+
+export const managerTooOldFor = (what: string, version: string, needed: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'connector.manager-too-old-for',
+    `the traffic-manager speaks version ${version}, and ${what} need ${needed}`,
+    'Upgrade the traffic-manager.',
+  );
+
 export const interceptTimedOut = (workload: string): NearfieldError =>
   failure(
     'deadline_exceeded',

@@ -6,7 +6,7 @@ import type { Kube } from '../../kube/index.ts';
 import { Agent, errorOfConnect, parseVersion, productName, wire, wireVersion } from '../../protocol/index.ts';
 import { createCallTransport, openHttp2 } from '../../protocol/transport/index.ts';
 import { managerTooOld, notConnected } from '../errors.ts';
-import { serveDialRequests } from '../inbound/inbound.ts';
+import { Inbound } from '../inbound/inbound.ts';
 import { type ManagerLink, openManagerLink } from './link.ts';
 
 export interface SessionOptions {
@@ -16,7 +16,7 @@ export interface SessionOptions {
   readonly installId: string;
   readonly clock: Clock;
   readonly log: Logger;
-  readonly isAllowed: (host: string, port: number) => boolean;
+  readonly isAllowed: (host: string, port: number, protocol: 'TCP' | 'UDP') => boolean;
 }
 
 export type SessionState =
@@ -37,6 +37,7 @@ const watchRetryMs = 500;
 export class ManagerSession {
   readonly clientName = `${userInfo().username}@${hostname()}`;
   readonly #options: SessionOptions;
+  readonly #inbound: Inbound;
   readonly #scope = new Scope();
   readonly #controller = new AbortController();
   readonly #state = new Emitter<SessionState>();
@@ -58,10 +59,16 @@ export class ManagerSession {
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    this.#inbound = new Inbound(options);
   }
 
   get sessionId(): string {
     return this.#sessionId;
+  }
+
+  /** Fires when the session is closed. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
   }
 
   get link(): ManagerLink {
@@ -264,8 +271,7 @@ export class ManagerSession {
       }
     });
     this.#follow(scope, 'dial', (signal) =>
-      serveDialRequests(
-        this.#options,
+      this.#inbound.serve(
         { service: 'manager', session: link.tunnels, sessionId: this.#sessionId },
         link.manager.watchDial(session, { signal }),
       ),
@@ -345,7 +351,7 @@ export class ManagerSession {
     try {
       const agent = createClient(Agent, createCallTransport(session));
       const requests = agent.watchDial({ sessionId: this.#sessionId }, { signal });
-      await serveDialRequests(this.#options, { service: 'agent', session, sessionId: this.#sessionId }, requests);
+      await this.#inbound.serve({ service: 'agent', session, sessionId: this.#sessionId }, requests);
     } finally {
       signal.removeEventListener('abort', end);
       session.destroy();

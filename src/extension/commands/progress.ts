@@ -1,0 +1,29 @@
+import * as vscode from 'vscode';
+import type { AttachMode, Attachment, AttachRequest, Connector } from '../../connector/index.ts';
+
+/** Attaches, and says so while it lasts. Errors are the caller's to show. */
+export async function attachWithProgress(connector: Connector, request: AttachRequest): Promise<Attachment> {
+  const name = request.workload.split('/').at(-1) ?? '';
+  return vscode.window.withProgress(
+    {
+      location: vscode.ProgressLocation.Notification,
+      title: titleOf(request.mode ?? 'intercept', name),
+      cancellable: false,
+    },
+    () => connector.attach(request),
+  );
+}
+
+function titleOf(mode: AttachMode, name: string): string {
+  const { t } = vscode.l10n;
+  switch (mode) {
+    case 'intercept':
+      return t('Intercepting {0}', name);
+    case 'wiretap':
+      return t('Tapping {0}', name);
+    case 'replace':
+      return t('Replacing the container of {0}', name);
+    case 'ingest':
+      return t('Taking the environment of {0}', name);
+  }
+}
