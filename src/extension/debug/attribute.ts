@@ -9,7 +9,7 @@ const name = (what: string) =>
 const texts = v.optional(v.pipe(v.array(v.string()), v.maxLength(64, 'more than 64 are too many')), []);
 const portMapping = v.pipe(
   v.string(),
-  v.regex(/^[\w-]{1,63}:\d{1,5}(\/(TCP|UDP))?$/i, 'ports are written "service port:local port"'),
+  v.regex(/^([\w-]{1,63}:)?\d{1,5}(\/(TCP|UDP))?$/i, 'ports are written "service port:local port"'),
 );
 const podPort = v.union(
   [v.pipe(v.number(), v.integer()), v.pipe(v.string(), v.regex(/^\d{1,5}(\/(TCP|UDP))?$/i))],
@@ -64,11 +64,15 @@ export function choosePorts(
   return [{ local: Number.isInteger(told) && told > 0 && told < 65_536 ? told : own }];
 }
 
-/** Reads `http:3000` or `5353:5353/UDP`. */
+/** Reads `http:3000`, `5353:5353/UDP`, or `3000` where there is one port. */
 export function readPort(text: string): PortMapping {
-  const [remote = '', rest = ''] = text.split(':');
-  const [local, protocol] = rest.split('/');
-  return { remote, local: Number(local), protocol: protocol?.toUpperCase() === 'UDP' ? 'UDP' : 'TCP' };
+  const match = /^(?:([\w-]+):)?(\d+)(?:\/(\w+))?$/.exec(text);
+  const [, remote, local, protocol] = match ?? [];
+  return {
+    ...(remote ? { remote } : {}),
+    local: Number(local),
+    protocol: protocol?.toUpperCase() === 'UDP' ? 'UDP' : 'TCP',
+  };
 }
 
 export function toRequest(attribute: LaunchAttribute, namespace: string, ports: readonly PortMapping[]): AttachRequest {
