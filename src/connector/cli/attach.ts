@@ -26,7 +26,7 @@ export const attachUsage = `  nearfield intercept | wiretap WORKLOAD [--port LOC
   nearfield replace WORKLOAD [--container C] [--port LOCAL:CONTAINER PORT[/UDP]]…
   nearfield ingest WORKLOAD [--container C]
                     all: [--namespace N] [--name NAME] [--to-pod PORT[/UDP]]… [--json]
-                    [--env-file F] [--env-syntax compose|docker|sh|sh:export] [--env-json F]; F may be - for the terminal
+                    [-e F] [--env-syntax compose|docker|sh|sh:export] [-j F]: the environment, into a file; - is the terminal
 `;
 
 /** What `parseArgs` makes of the flags. */
