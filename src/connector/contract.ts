@@ -247,8 +247,10 @@ export interface Connector {
   /** After the launcher has restarted a daemon that was gone. */
   attachDaemon(sockets: DaemonSockets): Promise<void>;
   disconnect(): Promise<void>;
-  /** Resolves when it is active. What fails leaves nothing. */
-  attach(request: AttachRequest): Promise<Attachment>;
+  /** Resolves when it is active. What fails or is cancelled leaves nothing. `attempt` is for `cancelAttach`. */
+  attach(request: AttachRequest, attempt?: string): Promise<Attachment>;
+  /** Ends an attach that is under way: it rejects with code `cancelled`. */
+  cancelAttach(attempt: string): Promise<void>;
   leave(name: string): Promise<void>;
   /** The container's environment of an attachment; kept in memory only. */
   environment(name: string): Promise<Readonly<Record<string, string>>>;

@@ -240,10 +240,14 @@ export class ConnectorCore implements Connector {
     this.#publishNow();
   }
 
-  async attach(request: AttachRequest): Promise<Attachment> {
-    const made = await this.#required().attachments.attach(request);
+  async attach(request: AttachRequest, attempt?: string): Promise<Attachment> {
+    const made = await this.#required().attachments.attach(request, attempt);
     this.#publishNow();
     return made;
+  }
+
+  async cancelAttach(attempt: string): Promise<void> {
+    this.#connection?.attachments.cancel(attempt);
   }
 
   async leave(name: string): Promise<void> {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { homedir } from 'node:os';
@@ -132,7 +133,10 @@ async function main(): Promise<void> {
       const request = readAttach(verb, argument, values);
       const syntax = readSyntax(values['env-syntax']);
       return withConnector(false, async (connector) => {
-        const attachment = await connector.attach(request);
+        const attempt = randomUUID();
+        // The background process would go on waiting for an agent that nobody wants any more.
+        process.once('SIGINT', () => void connector.cancelAttach(attempt).catch(() => undefined));
+        const attachment = await connector.attach(request, attempt);
         const files = [
           [values['env-file'], syntax],
           [values['env-json'], 'json'],

@@ -25,6 +25,7 @@ export class Attachments implements Disposable {
   readonly #forwards = new Map<string, Disposable>();
   /** Names of attachments that are being made: two that come together get two names. */
   readonly #reserved = new Set<string>();
+  readonly #attempts = new Map<string, AbortController>();
   readonly #changed = new Emitter<void>();
   readonly onChanged = this.#changed.event;
   readonly #subscription: Disposable;
@@ -43,17 +44,33 @@ export class Attachments implements Disposable {
   }
 
   /** Errors: `connector.bad-attach-request`, `connector.manager-too-old-for`, those of intercepts and ingests, `connector.port-taken`. */
-  async attach(request: AttachRequest): Promise<Attachment> {
+  async attach(request: AttachRequest, attempt?: string): Promise<Attachment> {
     const plan = planAttach(request, this.#deps.namespace);
     checkManager(plan, this.#deps.session.version);
     const name = this.#reserve(plan);
+    const controller = new AbortController();
+    if (attempt !== undefined) {
+      this.#attempts.set(attempt, controller);
+    }
+    const signal = AbortSignal.any([controller.signal, this.#deps.session.signal]);
     try {
-      const made = plan.mode === 'ingest' ? await this.#ingest({ ...plan, name }) : await this.#intercept(plan, name);
+      const made =
+        plan.mode === 'ingest'
+          ? await this.#ingest({ ...plan, name }, signal)
+          : await this.#intercept(plan, name, signal);
       this.#changed.fire();
       return made;
     } finally {
       this.#reserved.delete(name);
+      if (attempt !== undefined) {
+        this.#attempts.delete(attempt);
+      }
     }
+  }
+
+  /** Ends an attach that is under way: it rejects with code `cancelled`, and leaves nothing. */
+  cancel(attempt: string): void {
+    this.#attempts.get(attempt)?.abort();
   }
 
   async leave(name: string): Promise<void> {
@@ -91,9 +108,9 @@ export class Attachments implements Disposable {
     this.#changed.dispose();
   }
 
-  async #intercept(plan: AttachPlan, proposed: string): Promise<Attachment> {
+  async #intercept(plan: AttachPlan, proposed: string, signal: AbortSignal): Promise<Attachment> {
     const { session, clock } = this.#deps;
-    const name = await createIntercept(session, plan, proposed, clock);
+    const name = await createIntercept(session, plan, proposed, clock, signal);
     const info = (): wire.InterceptInfo | undefined => session.intercepts.find(({ spec }) => spec?.name === name);
     try {
       await this.#openToPod(name, plan, () => info()?.podIp ?? '');
@@ -109,8 +126,8 @@ export class Attachments implements Disposable {
     return view;
   }
 
-  async #ingest(plan: AttachPlan): Promise<Attachment> {
-    const made = await ingest(this.#deps.session, plan);
+  async #ingest(plan: AttachPlan, signal: AbortSignal): Promise<Attachment> {
+    const made = await ingest(this.#deps.session, plan, signal);
     const { name } = made.view;
     if (this.#names().includes(name)) {
       throw badAttachRequest(`an attachment named ${name} exists already`);

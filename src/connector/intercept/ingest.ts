@@ -17,13 +17,14 @@ export interface Ingest {
 const ensureTimeoutMs = 40_000;
 
 /** Has an agent put into the workload's pods and asks what it sees there. Errors: `connector.ingest-failed`. */
-export async function ingest(session: InterceptSession, plan: AttachPlan): Promise<Ingest> {
+export async function ingest(session: InterceptSession, plan: AttachPlan, signal: AbortSignal): Promise<Ingest> {
   const { workload, namespace } = plan;
   const { agents } = await session.call(
     'the ingest',
-    (manager, signal) =>
-      manager.ensureAgent({ session: { sessionId: session.sessionId }, name: workload, namespace }, { signal }),
+    (manager, limit) =>
+      manager.ensureAgent({ session: { sessionId: session.sessionId }, name: workload, namespace }, { signal: limit }),
     ensureTimeoutMs,
+    signal,
   );
   const agent = agents.find((each) => Object.keys(each.containers).length > 0);
   if (!agent) {

@@ -7,6 +7,7 @@ import { completeSpec, toSpec } from './spec.ts';
 
 /** The manager waits 30 s for an agent; ours is longer, so that its reason is what one reads. */
 const interceptTimeoutMs = 40_000;
+const prepareTimeoutMs = 15_000;
 const { ACTIVE, AGENT_ERROR, BAD_ARGS, NO_PORTS, NO_MECHANISM } = wire.InterceptDispositionType;
 
 /** Where intercepts are made and seen: the manager's session. */
@@ -24,11 +25,15 @@ export async function createIntercept(
   plan: AttachPlan,
   name: string,
   clock: Clock,
+  signal: AbortSignal,
 ): Promise<string> {
   const own = { sessionId: session.sessionId };
   const asked = toSpec(plan, session.clientName, name);
-  const prepared = await session.call('preparing the intercept', (manager, signal) =>
-    manager.prepareIntercept({ session: own, interceptSpec: asked }, { signal }),
+  const prepared = await session.call(
+    'preparing the intercept',
+    (manager, limit) => manager.prepareIntercept({ session: own, interceptSpec: asked }, { signal: limit }),
+    prepareTimeoutMs,
+    signal,
   );
   if (prepared.error) {
     throw interceptFailed(prepared.error);
@@ -37,10 +42,11 @@ export async function createIntercept(
   try {
     await session.call(
       'the intercept',
-      (manager, signal) => manager.createIntercept({ session: own, interceptSpec: spec }, { signal }),
+      (manager, limit) => manager.createIntercept({ session: own, interceptSpec: spec }, { signal: limit }),
       interceptTimeoutMs,
+      signal,
     );
-    await untilActive(session, spec.name, plan.workload, clock);
+    await untilActive(session, spec.name, plan.workload, clock, signal);
   } catch (error) {
     // Also one whose answer did not come: the manager may have it nevertheless. What it refused it does not have.
     if (session.intercepts.some((each) => each.spec?.name === spec.name) || isUncertain(error)) {
@@ -70,7 +76,13 @@ async function removeIntercept(session: InterceptSession, name: string): Promise
   session.intercepts = session.intercepts.filter(({ spec }) => spec?.name !== name);
 }
 
-function untilActive(session: InterceptSession, name: string, workload: string, clock: Clock): Promise<void> {
+function untilActive(
+  session: InterceptSession,
+  name: string,
+  workload: string,
+  clock: Clock,
+  outer: AbortSignal,
+): Promise<void> {
   return withTimeout(
     clock,
     interceptTimeoutMs,
@@ -97,7 +109,7 @@ function untilActive(session: InterceptSession, name: string, workload: string, 
         signal.addEventListener('abort', end, { once: true });
         check();
       }),
-    session.signal,
+    outer,
   ).catch((error: unknown) => {
     throw toError(error).code === 'deadline_exceeded' ? interceptTimedOut(workload) : error;
   });

@@ -41,7 +41,8 @@ export function toSpec(plan: AttachPlan, client: string, name: string): wire.Int
 /** The specification with what the manager has found: what it means does not depend on the cluster's next change. */
 export function completeSpec(spec: wire.InterceptSpec, prepared: wire.PreparedIntercept): wire.InterceptSpec {
   const { serviceUid, serviceName, servicePortName, servicePort, workloadKind, protocol } = prepared;
-  const containerName = prepared.containerName || spec.containerName;
+  // Whose environment it is may be said; the port's container is what is meant otherwise.
+  const containerName = spec.containerName || prepared.containerName;
   const wasAll = spec.portIdentifier === allPorts;
   return {
     ...spec,

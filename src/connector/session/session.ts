@@ -107,16 +107,11 @@ export class ManagerSession {
     what: string,
     work: (manager: ManagerLink['manager'], signal: AbortSignal) => Promise<T>,
     limitMs = callTimeoutMs,
+    signal: AbortSignal = this.#controller.signal,
   ): Promise<T> {
     const { manager } = this.link;
     try {
-      return await withTimeout(
-        this.#options.clock,
-        limitMs,
-        what,
-        (signal) => work(manager, signal),
-        this.#controller.signal,
-      );
+      return await withTimeout(this.#options.clock, limitMs, what, (limit) => work(manager, limit), signal);
     } catch (error) {
       throw errorOfConnect(what, error);
     }

@@ -108,7 +108,7 @@ export class DebugIntegration implements vscode.DebugConfigurationProvider {
     if (present) {
       await connector.leave(present.name);
     }
-    return attachWithProgress(connector, request);
+    return attachWithProgress(connector, request, token);
   }
 
   async #ended(session: vscode.DebugSession): Promise<void> {

@@ -102,6 +102,10 @@ test('what the manager has prepared completes the specification', () => {
   );
 });
 
+test('whose environment is wanted may be another container than the port’s', () => {
+  assert.equal(completeSpec(specOf({ container: 'helper' }), prepared()).containerName, 'helper');
+});
+
 test('without a service the port is the container’s', () => {
   const found = prepared({ serviceUid: '', serviceName: '', servicePortName: '', servicePort: 0 });
   assert.equal(completeSpec(specOf({}), found).portIdentifier, '8080/TCP');

@@ -92,6 +92,17 @@ test('an attachment that is left while it waits ends the wait', limit, async () 
   assert.match(await waiting, /was left before it became active/);
 });
 
+test('an attach that is cancelled leaves nothing, whatever it waits for', limit, async () => {
+  await start();
+  manager.review = undefined;
+  const waiting = reasonOf(attachments.attach(web(), 'first try'));
+  await until(() => attachments.views.length === 1);
+  attachments.cancel('first try');
+  assert.match(await waiting, /base.cancelled/);
+  assert.deepEqual(manager.removed, ['web']);
+  assert.deepEqual(attachments.views, []);
+});
+
 test('closing the session ends the wait', limit, async () => {
   await start();
   manager.review = undefined;
