@@ -109,19 +109,8 @@ export class ScriptedManager {
   }
 
   /** A client's session with this manager, through what it takes for a cluster. */
-  async connect(options: Partial<SessionOptions> = {}): Promise<ManagerSession> {
-    const session = new ManagerSession({
-      kube: this.#kube(),
-      namespace: 'shop',
-      managerNamespace: 'ambassador',
-      installId: 'install',
-      clock: systemClock,
-      log: silentLogger,
-      isAllowed: () => false,
-      ...options,
-    });
-    await session.open();
-    return session;
+  connect(options: Partial<SessionOptions> = {}): Promise<ManagerSession> {
+    return connectSession(this.#port, options);
   }
 
   remove(name: string): void {
@@ -193,17 +182,33 @@ export class ScriptedManager {
       onClose: () => undefined,
     });
   }
+}
 
-  #kube(): Kube {
-    return {
-      get: async (kind: Kind) =>
-        kind.kind === 'Service' ? { spec: { selector: { app: 'traffic-manager' } } } : undefined,
-      list: async () => [
-        { metadata: { name: 'traffic-manager-0' }, status: { conditions: [{ type: 'Ready', status: 'True' }] } },
-      ],
-      openPortForward: async () => connect({ host: '127.0.0.1', port: this.#port }),
-    } as unknown as Kube;
-  }
+/** A client's session with a manager that listens on a port of this machine, through what it takes for a cluster. */
+export async function connectSession(port: number, options: Partial<SessionOptions> = {}): Promise<ManagerSession> {
+  const session = new ManagerSession({
+    kube: kubeOf(port),
+    namespace: 'shop',
+    managerNamespace: 'ambassador',
+    installId: 'install',
+    clock: systemClock,
+    log: silentLogger,
+    isAllowed: () => false,
+    ...options,
+  });
+  await session.open();
+  return session;
+}
+
+function kubeOf(port: number): Kube {
+  return {
+    get: async (kind: Kind) =>
+      kind.kind === 'Service' ? { spec: { selector: { app: 'traffic-manager' } } } : undefined,
+    list: async () => [
+      { metadata: { name: 'traffic-manager-0' }, status: { conditions: [{ type: 'Ready', status: 'True' }] } },
+    ],
+    openPortForward: async () => connect({ host: '127.0.0.1', port }),
+  } as unknown as Kube;
 }
 
 /** The present value, and again whenever something changes. */

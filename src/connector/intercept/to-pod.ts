@@ -20,7 +20,8 @@ const loopback6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
 /** Makes ports of 127.0.0.1 lead to the same ports of a pod. Errors: `connector.port-taken`; then none is open. */
 export async function openToPod(deps: ToPodDeps, ports: readonly PodPort[]): Promise<Disposable> {
   const scope = new Scope();
-  let source = firstPort;
+  // Anywhere: an older manager joins tunnels by their connection ids, and other dialers count from the start.
+  let source = firstPort + Math.floor(Math.random() * (65_535 - firstPort));
   const connId = (protocol: ConnId['protocol'], destinationPort: number): ConnId | undefined => {
     const destination = parseIp(deps.podIp());
     source = source >= 65_535 ? firstPort : source + 1;
