@@ -76,6 +76,8 @@ static void drop(struct pair *pair, int is_failure) {
   pair->is_dead = 1;
   for (int i = 0; i < 2; i++) {
     if (is_failure) with_reset(pair->side[i].fd);
+    /* Closing is not enough: the caller's own descriptor may be open still, and would keep ours in the set. */
+    epoll_ctl(epoll, EPOLL_CTL_DEL, pair->side[i].fd, 0);
     close(pair->side[i].fd);
     free(pair->side[i].rest);
   }
