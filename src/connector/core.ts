@@ -269,7 +269,8 @@ export class ConnectorCore implements Connector {
   }
 
   async uninstall(request: InstallRequest): Promise<void> {
-    await uninstallManager(loadKube(request), managerOf(request), this.#deps.log.child('install'));
+    const { clock, log } = this.#deps;
+    await uninstallManager(loadKube(request), managerOf(request), { clock, log: log.child('install') });
   }
 
   quitDaemon(sockets: DaemonSockets): Promise<void> {

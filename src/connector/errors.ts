@@ -86,6 +86,14 @@ export const installFailed = (message: string, cause?: unknown): NearfieldError 
     cause,
   );
 
+export const agentsLeft = (pods: readonly string[]): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'connector.agents-left',
+    `the traffic-manager is gone, but ${pods.length} pods still have a traffic-agent: ${pods.slice(0, 5).join(', ')}`,
+    'They work as before; restart their workloads to take the agents out: kubectl rollout restart.',
+  );
+
 export const workerEnded = (): NearfieldError =>
   failure(
     'internal',
