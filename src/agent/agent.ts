@@ -16,12 +16,14 @@ import { badConfiguration } from './errors.ts';
 import { ManagerLink } from './manager/link.ts';
 import { decide } from './port/diversion.ts';
 import { Forwarder } from './port/forwarder.ts';
+import type { Relay } from './relay/relay.ts';
 import { Diverter } from './tunnel/diverter.ts';
 
 export interface AgentDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly relay?: Relay | undefined;
 }
 
 const mechanism = { name: 'tcp', product: 'nearfield', version: wireVersion };
@@ -48,10 +50,11 @@ export interface RunningAgent {
 }
 
 /** Builds and starts the traffic-agent: forwarders first, so that the pod serves whatever becomes of the manager. */
-export async function startAgent({ clock, log, environment }: AgentDeps): Promise<RunningAgent> {
+export async function startAgent({ clock, log, environment, relay }: AgentDeps): Promise<RunningAgent> {
   const config = parseSidecarConfig(environment.AGENT_CONFIG);
   const podIp = environment._TEL_AGENT_POD_IP ?? '';
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
+  scope.defer(() => relay?.dispose());
   const environments = allEnvironments(config, environment);
   const diverter = new Diverter(clock, log.child('tunnel'), () => link?.openTunnel());
   let link: ManagerLink | undefined;
@@ -61,7 +64,7 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
     if (!forwarders.has(port.agentPort) && port.protocol !== 'UDP') {
       const { agentPort, containerPort } = port;
       const forwarder = scope.own(
-        new Forwarder({ agentPort, containerPort, podIp, diverter, clock, log: log.child('port') }),
+        new Forwarder({ agentPort, containerPort, podIp, diverter, relay, clock, log: log.child('port') }),
       );
       await forwarder.listen();
       forwarders.set(agentPort, forwarder);
@@ -122,7 +125,7 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
   await serveHealth(scope, () => isReady);
   log.info('traffic-agent is serving', { workload: config.workloadName, ports: [...forwarders.keys()], apiPort });
   const openConnections = (): number =>
-    [...forwarders.values()].reduce((sum, forwarder) => sum + forwarder.openConnections, 0);
+    [...forwarders.values()].reduce((sum, forwarder) => sum + forwarder.openConnections, relay?.count ?? 0);
   return { scope, openConnections };
 }
 

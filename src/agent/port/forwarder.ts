@@ -1,6 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { type Clock, type Disposable, type Logger, parseIp } from '../../base/index.ts';
 import { dialTcp } from '../../protocol/transport/index.ts';
+import type { Relay } from '../relay/relay.ts';
 import type { DialOutcomeForSocket, Diverter } from '../tunnel/diverter.ts';
 import type { Diversion } from './diversion.ts';
 
@@ -9,6 +10,8 @@ export interface ForwarderOptions {
   readonly containerPort: number;
   readonly podIp: string;
   readonly diverter: Diverter;
+  /** Carries what passes through, where there is one. */
+  readonly relay?: Relay | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -75,13 +78,12 @@ export class Forwarder implements Disposable {
   }
 
   async #passThrough(socket: Socket): Promise<void> {
-    const { clock, podIp, containerPort } = this.#options;
-    const outcome = await dialTcp(
-      clock,
-      parseIp(podIp) ?? Uint8Array.of(127, 0, 0, 1),
-      containerPort,
-      appDialTimeoutMs,
-    );
+    const { clock, podIp, containerPort, relay } = this.#options;
+    const address = parseIp(podIp) ?? Uint8Array.of(127, 0, 0, 1);
+    if (relay?.pass(socket, address, containerPort, appDialTimeoutMs)) {
+      return;
+    }
+    const outcome = await dialTcp(clock, address, containerPort, appDialTimeoutMs);
     if (outcome.result !== 'ok') {
       socket.resetAndDestroy();
       return;
