@@ -11,16 +11,17 @@ export interface WakeOptions {
 }
 
 /**
- * Calls back when the machine has slept, with for how long. The wall clock would not do, as people and NTP set it, nor
- * would the steady one, which on Linux stands still in sleep. A process that was stopped for as long looks the same, and
- * wants the same: it has missed what happened meanwhile.
+ * Calls back when the machine has slept, with for how long. The steady clock would not do: on Linux it stands still in
+ * sleep. In a virtual machine whose host has slept every clock has stood still, until somebody sets the wall clock: a
+ * leap of that counts as well. Where a person has set it, or where this process was stopped for as long, it is only
+ * looked anew at what may have changed.
  */
 export function watchWake({ clock, bootMs }: WakeOptions, woke: (sleptMs: number) => void): Disposable {
-  let last = bootMs();
+  let before = { bootMs: bootMs(), wallMs: clock.wallMs() };
   return clock.every(periodMs, () => {
-    const now = bootMs();
-    const sleptMs = now - last - periodMs;
-    last = now;
+    const now = { bootMs: bootMs(), wallMs: clock.wallMs() };
+    const sleptMs = Math.max(now.bootMs - before.bootMs, now.wallMs - before.wallMs) - periodMs;
+    before = now;
     if (sleptMs > lateMs) {
       woke(sleptMs);
     }

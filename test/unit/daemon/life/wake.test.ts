@@ -29,6 +29,25 @@ test('sleep is noticed within a second of waking, once', () => {
   assert.equal(woke.length, 1);
 });
 
+test('a virtual machine whose host has slept notices it by its wall clock, once that is set', () => {
+  class Guest extends HandClock {
+    aheadMs = 0;
+    override wallMs(): number {
+      return super.wallMs() + this.aheadMs;
+    }
+  }
+  const clock = new Guest();
+  const woke: number[] = [];
+  watchWake({ clock, bootMs: () => clock.nowMs() }, (ms) => woke.push(ms));
+  clock.advance(5_000);
+  clock.aheadMs = 3_600_000;
+  clock.advance(5_000);
+  // Somebody sets it back: no time has passed.
+  clock.aheadMs = 0;
+  clock.advance(5_000);
+  assert.deepEqual(woke, [3_600_000]);
+});
+
 test('a loop that is late by a few seconds has not slept', () => {
   const { clock, woke, sleep } = setup();
   for (let turn = 0; turn < 20; turn++) {
