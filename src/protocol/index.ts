@@ -41,6 +41,22 @@ export {
   listenParamsSchema,
   runtimeDirectoryOf,
 } from './messages/daemon.ts';
+export {
+  type FilteredRequest,
+  type FilterFields,
+  filterFault,
+  filterKey,
+  hasFilters,
+  isPattern,
+  methodFilter,
+  type PathFilter,
+  type PathKind,
+  parseMethods,
+  parsePathFilter,
+  requestMatcher,
+  serializeMethods,
+  serializePathFilter,
+} from './messages/filters.ts';
 export { plainErrorSchema } from './messages/plain-error.ts';
 export {
   agentHealthPort,
