@@ -7,6 +7,7 @@ import { createResolver } from './cluster/dns.ts';
 import { clusterDomainOf, clusterInfo, findServiceSubnets } from './cluster/info.ts';
 import { ensureCertificate } from './injector/certificate.ts';
 import { injectionPatch } from './injector/patch.ts';
+import { wantsAgent } from './injector/plan.ts';
 import { createWebhook } from './injector/webhook.ts';
 import { type ManagerOptions, managerOptionsSchema } from './options.ts';
 import { Intercepts } from './service/intercepts.ts';
@@ -98,6 +99,8 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
   return scope;
 }
 
+/** Far below the webhook's limit, far above the delay of a watch. */
+const unseenOwnerMs = 2_000;
 const registrationBackoff = { firstMs: 1_000, factor: 2, maxMs: 30_000 };
 
 interface WebhookParts {
@@ -117,8 +120,14 @@ async function startWebhook(
     certificate,
     log: log.child('injector'),
     uninstall: () => intercepts.uninstall(undefined, []),
-    patch: (pod, podNamespace) => {
-      const workload = systemNamespaces.has(podNamespace) ? undefined : view.workloadOfPod(pod, podNamespace);
+    patch: async (pod, podNamespace) => {
+      if (systemNamespaces.has(podNamespace)) {
+        return [];
+      }
+      // Only who asks for an agent waits for us: any other pod of an unknown owner starts at once.
+      const workload = wantsAgent(pod)
+        ? await view.awaitWorkloadOfPod(pod, podNamespace, { clock, limitMs: unseenOwnerMs })
+        : view.workloadOfPod(pod, podNamespace);
       const config = workload && intercepts.configOf(workload);
       return config
         ? injectionPatch(pod, { config, image: options.AGENT_IMAGE, pullPolicy: options.AGENT_IMAGE_PULL_POLICY })

@@ -1,4 +1,4 @@
-import { type Disposable, Emitter, type Logger } from '../../base/index.ts';
+import { type Clock, type Disposable, Emitter, type Logger } from '../../base/index.ts';
 import {
   type Informer,
   type Kube,
@@ -34,6 +34,9 @@ export class ClusterView implements Disposable {
   readonly #replicaSets: Informer<V1ReplicaSet>;
   readonly #statefulSets: Informer<V1StatefulSet>;
   readonly #changed = new Emitter<void>();
+  readonly #gone = new Emitter<Workload>();
+  /** A workload was deleted; one of the same name that comes later is another. */
+  readonly onWorkloadGone = this.#gone.event;
   /** Something that workloads, their pods or services are made of. */
   readonly onChanged = this.#changed.event;
 
@@ -46,6 +49,17 @@ export class ClusterView implements Disposable {
     this.#statefulSets = kube.watch(kinds.statefulSet, { log });
     for (const informer of this.#all()) {
       informer.onItemChanged(() => this.#changed.fire());
+    }
+    for (const [kind, informer] of [
+      ['Deployment', this.#deployments],
+      ['ReplicaSet', this.#replicaSets],
+      ['StatefulSet', this.#statefulSets],
+    ] as const) {
+      informer.onItemChanged(({ type, object }) => {
+        for (const workload of type === 'deleted' ? toWorkloads(kind, [object]) : []) {
+          this.#gone.fire(workload);
+        }
+      });
     }
   }
 
@@ -93,6 +107,36 @@ export class ClusterView implements Disposable {
       return deployment ?? this.workload(owner.name, namespace, 'ReplicaSet');
     }
     return this.workload(owner.name, namespace, owner.kind);
+  }
+
+  /**
+   * The same, where a pod may be quicker than our watches: whoever applies a Deployment gets its first pod within
+   * milliseconds. Undefined when nothing was seen in time.
+   */
+  async awaitWorkloadOfPod(
+    pod: V1Pod,
+    namespace: string,
+    { clock, limitMs }: { readonly clock: Clock; readonly limitMs: number },
+  ): Promise<Workload | undefined> {
+    const seen = Promise.withResolvers<void>();
+    const look = (): Workload | undefined => {
+      const workload = this.workloadOfPod(pod, namespace);
+      if (workload) {
+        seen.resolve();
+      }
+      return workload;
+    };
+    const subscription = this.onChanged(look);
+    const limit = clock.after(limitMs, () => seen.resolve());
+    try {
+      if (!look()) {
+        await seen.promise;
+      }
+      return this.workloadOfPod(pod, namespace);
+    } finally {
+      void subscription.dispose();
+      void limit.dispose();
+    }
   }
 
   podsOf(workload: Workload): V1Pod[] {

@@ -1,4 +1,4 @@
-import type { V1Container, V1ServicePort } from '../../kube/index.ts';
+import type { V1Container, V1Pod, V1ServicePort } from '../../kube/index.ts';
 import { agentHealthPort, firstAgentPort, type SidecarConfig, type SidecarPort } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import {
@@ -16,6 +16,9 @@ export const annotation = {
   config: 'telepresence.io/agent-config',
   restartedAt: 'telepresence.io/restartedAt',
 } as const;
+
+/** By its own annotation, which it has from its workload's template. */
+export const wantsAgent = ({ metadata }: V1Pod): boolean => metadata?.annotations?.[annotation.inject] === 'enabled';
 
 /** A service port that leads to a container of a workload. */
 export interface PortTarget {

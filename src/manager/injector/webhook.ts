@@ -9,7 +9,7 @@ export interface WebhookOptions {
   readonly port: number;
   readonly certificate: WebhookCertificate;
   /** The patch for a new pod; an empty one admits it as it is. */
-  readonly patch: (pod: V1Pod, namespace: string) => PatchOperation[];
+  readonly patch: (pod: V1Pod, namespace: string) => Promise<PatchOperation[]>;
   /** Removes all agents; asked for by DELETE /uninstall. */
   readonly uninstall: () => Promise<void>;
   readonly log: Logger;
@@ -63,13 +63,16 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
   } else if (path === '/traffic-agent' && request.method === 'POST') {
     const review = JSON.parse(await readBody(request)) as AdmissionReview;
     response.setHeader('content-type', 'application/json');
-    answer(response, 200, JSON.stringify(reviewAnswer(review, options)));
+    answer(response, 200, JSON.stringify(await reviewAnswer(review, options)));
   } else {
     answer(response, path === '/traffic-agent' ? 405 : 404, 'no such thing here');
   }
 }
 
-export function reviewAnswer(review: AdmissionReview, { patch, log }: Pick<WebhookOptions, 'patch' | 'log'>): object {
+export async function reviewAnswer(
+  review: AdmissionReview,
+  { patch, log }: Pick<WebhookOptions, 'patch' | 'log'>,
+): Promise<object> {
   const { request } = review;
   const response: { uid: string; allowed: boolean; patchType?: string; patch?: string } = {
     uid: request?.uid ?? '',
@@ -77,7 +80,7 @@ export function reviewAnswer(review: AdmissionReview, { patch, log }: Pick<Webho
   };
   try {
     const operations =
-      request?.operation === 'CREATE' && request.object ? patch(request.object, request.namespace ?? '') : [];
+      request?.operation === 'CREATE' && request.object ? await patch(request.object, request.namespace ?? '') : [];
     if (operations.length > 0) {
       response.patchType = 'JSONPatch';
       response.patch = Buffer.from(JSON.stringify(operations)).toString('base64');

@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { type Clock, cancelled, type Logger, toError } from '../../base/index.ts';
+import { type Clock, cancelled, type Disposable, type Logger, toError } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
 import { type SidecarConfig, wire } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
@@ -34,13 +34,19 @@ export class Intercepts {
     { readonly text: string; readonly sinceMs: number; promise: Promise<void> }
   >();
   readonly #controller = new AbortController();
+  readonly #subscription: Disposable;
 
   constructor(deps: InterceptDeps) {
     this.#deps = deps;
+    this.#subscription = deps.view.onWorkloadGone((workload) => {
+      this.#configs.delete(keyOf(workload));
+      this.#recreations.delete(keyOf(workload));
+    });
   }
 
   dispose(): void {
     this.#controller.abort();
+    void this.#subscription.dispose();
   }
 
   /** After a restart the pods themselves tell which workloads have an agent. */

@@ -38,13 +38,16 @@ async function coreDnsImage(): Promise<ImageOptions> {
   return { reference: 'docker.io/nearfield/coredns:1', entries, entrypoint: ['/coredns'] };
 }
 
-/** One image for all sample workloads: node, the sample servers, and the load server of the benchmarks. */
+/** One image for all sample workloads: node, the sample servers, and the load programs of the benchmarks. */
 async function samplesImage(): Promise<ImageOptions> {
-  const load = await compile(join(repositoryRoot, 'test/bench/native/load.c'), 'load');
+  const [load, http] = await Promise.all(
+    ['load', 'http'].map((name) => compile(join(repositoryRoot, `test/bench/native/${name}.c`), name)),
+  );
   const entries: ImageEntry[] = [
     ...(await withLibraries('/usr/local/bin/node', nodeProgram)),
     { path: '/samples/server.js', file: here('samples/server.js'), mode: 0o644 },
-    { path: '/usr/local/bin/load', file: load, mode: 0o755 },
+    { path: '/usr/local/bin/load', file: load ?? '', mode: 0o755 },
+    { path: '/usr/local/bin/http', file: http ?? '', mode: 0o755 },
     { path: '/tmp', directory: true, mode: 0o1777 },
   ];
   return {
@@ -81,7 +84,7 @@ export async function importImages(): Promise<void> {
   }
 }
 
-/** Answers false when the bundles are not built yet. */
+/** Answers true when the cluster had another one before, or none. Without built bundles there is nothing to import. */
 export async function importTrafficImage(): Promise<boolean> {
   const isBuilt = await access(dist('manager.cjs')).then(
     () => true,
@@ -89,22 +92,24 @@ export async function importTrafficImage(): Promise<boolean> {
   );
   if (isBuilt) {
     await mkdir(join(stateFolder, 'images'), { recursive: true });
-    await importImage(await trafficImage());
+    return importImage(await trafficImage());
   }
-  return isBuilt;
+  return false;
 }
 
-/** Imports an image unless the same bytes were imported into this cluster before. */
-async function importImage(options: ImageOptions): Promise<void> {
+/** Imports an image unless the same bytes were imported into this cluster before: then it answers false. */
+async function importImage(options: ImageOptions): Promise<boolean> {
   const name = options.reference.replace(/[^a-z0-9.]+/g, '-');
   const archive = join(stateFolder, 'images', `${name}.tar`);
   await writeImage(archive, options);
   const digest = await digestOfFile(archive);
   const marker = `${archive}.imported`;
-  if ((await readFile(marker, 'utf8').catch(() => '')) !== digest) {
+  const isNew = (await readFile(marker, 'utf8').catch(() => '')) !== digest;
+  if (isNew) {
     await run('ctr', ['--address', containerdSocket(), '-n', 'k8s.io', 'images', 'import', archive], {
       timeoutMs: 180_000,
     });
     await writeFile(marker, digest);
   }
+  return isNew;
 }

@@ -1,0 +1,65 @@
+import type { Cluster } from '../../cluster/cluster.ts';
+import type { Headless } from '../../support/headless.ts';
+import { firstAnswer, type ProbeReport, probeFromPod } from '../../support/probe.ts';
+
+export interface LifeRow {
+  readonly name: string;
+  readonly ms: number | undefined;
+  /** Requests that got no answer, of all that were sent. */
+  readonly lost: string;
+  readonly goal: string;
+}
+
+interface LifeDeps {
+  readonly cluster: Pick<Cluster, 'kubectl'>;
+  readonly headless: Headless;
+  /** The service of `carried`. */
+  readonly address: string;
+}
+
+const periodMs = 20;
+const port = 8080;
+/** Before the change, so that it is seen. */
+const leadMs = 500;
+
+/** How long it takes from the command to the first request that goes elsewhere, and what is lost meanwhile. */
+export async function measureLife({ cluster, headless, address }: LifeDeps): Promise<LifeRow[]> {
+  const intercept = (workload: string) => () =>
+    headless.nearfield('intercept', `deployment/${workload}`, '--namespace', 'bench', '--port', `${port}:http`);
+  const leave = (workload: string) => () => headless.nearfield('leave', `${workload}-bench`);
+  const plain = await cluster.kubectl('-n', 'bench', 'get', 'service', 'plain', '-o', 'jsonpath={.spec.clusterIP}');
+  const during = async (target: string, seconds: number, change: () => Promise<unknown>) => {
+    const probing = probeFromPod(cluster, { address: target, port, periodMs, seconds });
+    await new Promise((resolve) => setTimeout(resolve, leadMs));
+    const since = Date.now();
+    await change();
+    return { since, report: await probing };
+  };
+  const row = (
+    name: string,
+    goal: string,
+    who: string,
+    { since, report }: { readonly since: number; readonly report: ProbeReport },
+  ): LifeRow => ({
+    name,
+    ms: firstAnswer(report, who, since),
+    lost: `${report.failed} of ${report.sent}`,
+    goal,
+  });
+  return [
+    row(
+      'first request at the laptop, no agent yet',
+      '≤ 2,500 ms, 0 lost',
+      'laptop',
+      await during(plain, 12, intercept('plain')),
+    ),
+    row('leave → the pod answers', '≤ 100 ms', 'pod', await during(plain, 4, leave('plain'))),
+    row(
+      'first request at the laptop, agent present',
+      '≤ 100 ms',
+      'laptop',
+      await during(address, 4, intercept('carried')),
+    ),
+    row('leave → the pod answers, again', '≤ 100 ms', 'pod', await during(address, 4, leave('carried'))),
+  ];
+}

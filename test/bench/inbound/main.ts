@@ -1,0 +1,122 @@
+/**
+ * `npm run bench:inbound`: what a traffic-agent costs whoever is not developing, what reaches the developer, and how long
+ * attaching takes, on the same cluster in one run. Writes docs/benchmarks-inbound.md.
+ */
+import { writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { openCluster } from '../../cluster/cluster.ts';
+import { cacheFolder, repositoryRoot } from '../../cluster/paths.ts';
+import { run, step } from '../../cluster/shell.ts';
+import { installHeadless } from '../../support/headless.ts';
+import { openWorkstation } from '../../support/workstation.ts';
+import { measureLife } from './life.ts';
+import { agentMemory, type Deployed, deployWorkloads, type Row, rows } from './rows.ts';
+
+const rounds = Number(process.env['NEARFIELD_BENCH_ROUNDS'] ?? 3);
+const seconds = '3';
+
+const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+const roundOff = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+const withUnit = (value: number, { unit }: Row): string => (Number.isNaN(value) ? '–' : `${roundOff(value)} ${unit}`);
+
+const cluster = await openCluster();
+const workstation = await openWorkstation(6);
+try {
+  const headless = await installHeadless(workstation, cluster.kubeconfig);
+  await headless.nearfield('install');
+  const workloads = await step('starting the workloads', () => deployWorkloads(cluster));
+  const call = async (row: Row, { address }: Deployed): Promise<number> => {
+    const port = row.program === 'http' ? '8080' : '9000';
+    const command = [row.program, row.mode, address, port, row.count, seconds];
+    const output = await cluster
+      .kubectl('-n', 'bench', 'exec', 'deploy/client', '--', ...command)
+      .catch((error: unknown) => {
+        console.error(`${row.name}: ${String(error).slice(0, 300)}`);
+        return '{}';
+      });
+    return Number((JSON.parse(output) as Record<string, number>)[row.field]);
+  };
+
+  const passed = new Map(rows.map(({ name }) => [name, { plain: [] as number[], carried: [] as number[] }]));
+  for (let number = 1; number <= rounds; number++) {
+    await step(`through the agent, round ${number} of ${rounds}`, async () => {
+      for (const row of rows) {
+        passed.get(row.name)?.plain.push(await call(row, workloads.plain));
+        passed.get(row.name)?.carried.push(await call(row, workloads.carried));
+      }
+    });
+  }
+  const memory = await agentMemory();
+
+  for (const name of ['load', 'http']) {
+    await run('gcc', [
+      '-O2',
+      '-static',
+      '-o',
+      join(cacheFolder, name),
+      join(repositoryRoot, `test/bench/native/${name}.c`),
+    ]);
+  }
+  const [load, http] = await Promise.all(
+    ['load', 'http'].map((name) => workstation.give(join(cacheFolder, name), name)),
+  );
+  workstation.start([load ?? '', 'serve', '9000', '9001'], join(workstation.home, 'load.log'));
+  workstation.start([http ?? '', 'serve', '8080', 'laptop'], join(workstation.home, 'http.log'));
+  await headless.connect();
+  const life = await step('attaching and leaving', () =>
+    measureLife({ cluster, headless, address: workloads.carried.address }),
+  );
+  const reached = new Map(rows.map(({ name }) => [name, [] as number[]]));
+  for (const program of ['load', 'http'] as const) {
+    const port = program === 'load' ? '9000:tcp' : '8080:http';
+    await headless.nearfield('intercept', 'deployment/carried', '--namespace', 'bench', '--port', port);
+    for (let number = 1; number <= rounds; number++) {
+      await step(`intercepted ${program}, round ${number} of ${rounds}`, async () => {
+        for (const row of rows.filter((each) => each.program === program)) {
+          reached.get(row.name)?.push(await call(row, workloads.carried));
+        }
+      });
+    }
+    await headless.nearfield('leave', 'carried-bench');
+  }
+  const memoryAfter = await agentMemory();
+
+  const passing = rows.map((row) => {
+    const { plain = [], carried = [] } = passed.get(row.name) ?? {};
+    const [a, b] = [median(plain), median(carried)];
+    return `| ${row.name} | ${withUnit(a, row)} | ${withUnit(b, row)} | ${(b / a).toFixed(2)} | ${row.passGoal} |`;
+  });
+  const diverted = rows.map(
+    (row) => `| ${row.name} | ${withUnit(median(reached.get(row.name) ?? []), row)} | ${row.reachGoal} |`,
+  );
+  const text = `# Benchmarks, inbound
+
+Written by \`npm run bench:inbound\`: medians of ${rounds} rounds, interleaved, on ${cpus().length} cores that callers, agent, workload, API server and the
+developer's machine share. Compare the ratios: absolute figures are this machine's.
+
+| Pod → service in the cluster | no agent | through the agent | ratio | goal |
+|---|---|---|---|---|
+${passing.join('\n')}
+
+The agent's memory after it: ${memory}.
+
+| Pod → developer's machine | Nearfield | goal |
+|---|---|---|
+${diverted.join('\n')}
+
+The agent's memory after it: ${memoryAfter} (goal ≤ 90 MB).
+
+| Attaching, a new connection every 20 ms | Nearfield | lost | goal |
+|---|---|---|---|
+${life.map(({ name, ms, lost, goal }) => `| ${name} | ${ms === undefined ? '–' : `${roundOff(ms)} ms`} | ${lost} | ${goal} |`).join('\n')}
+`;
+  await writeFile(join(repositoryRoot, 'docs/benchmarks-inbound.md'), text);
+  console.log(text);
+  await headless.nearfield('quit');
+  await cluster.kubectl('delete', 'namespace', 'bench', '--wait=false');
+} finally {
+  await workstation.down();
+}
+process.exit(0);
