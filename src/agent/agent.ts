@@ -14,7 +14,7 @@ import { createGrpcServer } from '../protocol/transport/index.ts';
 import { allEnvironments } from './environment.ts';
 import { badConfiguration } from './errors.ts';
 import { ManagerLink } from './manager/link.ts';
-import { decide } from './port/diversion.ts';
+import { decide, emptyPlan, portKey } from './port/diversion.ts';
 import { Forwarder } from './port/forwarder.ts';
 import { Diverter } from './tunnel/diverter.ts';
 
@@ -24,7 +24,7 @@ export interface AgentDeps {
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
-const mechanism = { name: 'tcp', product: 'nearfield', version: wireVersion };
+const mechanisms = ['tcp', 'http'].map((name) => ({ name, product: 'nearfield', version: wireVersion }));
 
 export function parseSidecarConfig(text: string | undefined): SidecarConfig {
   let value: unknown;
@@ -56,15 +56,15 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
   const diverter = new Diverter(clock, log.child('tunnel'), () => link?.openTunnel());
   let link: ManagerLink | undefined;
 
-  const forwarders = new Map<number, Forwarder>();
+  const forwarders = new Map<string, Forwarder>();
   for (const port of config.containers.flatMap((container) => container.intercepts)) {
-    if (!forwarders.has(port.agentPort) && port.protocol !== 'UDP') {
+    if (!forwarders.has(portKey(port)) && port.protocol !== 'UDP') {
       const { agentPort, containerPort } = port;
       const forwarder = scope.own(
         new Forwarder({ agentPort, containerPort, podIp, diverter, clock, log: log.child('port') }),
       );
       await forwarder.listen();
-      forwarders.set(agentPort, forwarder);
+      forwarders.set(portKey(port), forwarder);
     }
   }
   const grpc = createGrpcServer({
@@ -95,15 +95,15 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
       podUid: environment._TEL_AGENT_POD_UID ?? '',
       product: 'nearfield',
       version: wireVersion,
-      mechanisms: [mechanism],
+      mechanisms,
       apiPort,
       containers: Object.fromEntries(Object.entries(environments).map(([name, each]) => [name, { environment: each }])),
     }),
     environmentOf: (container) => environments[container] ?? {},
     onIntercepts: (intercepts) => {
-      const { diversions, reviews } = decide(config, intercepts);
-      for (const [agentPort, forwarder] of forwarders) {
-        forwarder.divert(diversions.get(agentPort));
+      const { plans, reviews } = decide(config, intercepts);
+      for (const [key, forwarder] of forwarders) {
+        forwarder.apply(plans.get(key) ?? emptyPlan);
       }
       return reviews;
     },

@@ -144,16 +144,16 @@ export class ManagerLink implements Disposable {
   async #review(
     manager: Manager,
     session: { sessionId: string },
-    { id, containerName, conflict }: Review,
+    { id, containerName, conflict, fault, description }: Review,
   ): Promise<void> {
     const { info, environmentOf, clock } = this.#options;
     const request = create(wire.ReviewInterceptRequestSchema, {
       session,
       id,
       podIp: info.podIp,
-      ...(conflict
-        ? { disposition: AGENT_ERROR, message: `Conflicts with the currently-served intercept ${conflict}` }
-        : { disposition: ACTIVE, mechanismArgsDesc: 'all TCP connections', environment: environmentOf(containerName) }),
+      ...(fault || conflict
+        ? { disposition: AGENT_ERROR, message: fault ?? `Conflicts with the currently-served intercept ${conflict}` }
+        : { disposition: ACTIVE, mechanismArgsDesc: description, environment: environmentOf(containerName) }),
     });
     await withTimeout(clock, callTimeoutMs, 'the review', () => manager.reviewIntercept(request)).catch(
       (error: unknown) => {
