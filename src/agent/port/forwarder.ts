@@ -79,11 +79,17 @@ export class Forwarder implements Disposable {
     socket.on('error', () => undefined);
     const { filtered, whole, taps } = this.#plan;
     if (filtered.length > 0 || taps.some(({ matches }) => matches)) {
-      serveRequests(socket, {
+      await serveRequests(socket, {
         ...this.#options,
         plan: () => this.#plan,
         caller: callerOf(socket),
-        passThrough: () => void this.#raw(socket, this.#plan.whole, []),
+        // What is not HTTP matches no filter.
+        passThrough: () =>
+          void this.#raw(
+            socket,
+            this.#plan.whole,
+            this.#plan.taps.filter(({ matches }) => !matches),
+          ),
       });
       return;
     }
@@ -115,6 +121,9 @@ export class Forwarder implements Disposable {
       return true;
     }
     tunnel.attach(relaySocket(socket, tunnel.stream));
+    if (socket.readableEnded) {
+      tunnel.stream.endSend();
+    }
     socket.resume();
     return true;
   }
