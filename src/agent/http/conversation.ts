@@ -1,12 +1,11 @@
 import type { Socket } from 'node:net';
 import type { Clock, Disposable, Logger } from '../../base/index.ts';
-import type { FilteredRequest } from '../../protocol/index.ts';
 import type { Diversion, PortPlan } from '../port/diversion.ts';
 import { breakOff } from '../port/join.ts';
 import { Tap } from '../port/tap.ts';
 import type { Caller, Diverter } from '../tunnel/diverter.ts';
 import { Exchange } from './exchange.ts';
-import { maxHeadBytes, parseRequestHead, type RequestHead, tooLarge } from './head.ts';
+import { maxHeadBytes, parseRequestHead, type RequestHead, toFiltered, tooLarge } from './head.ts';
 import type { Legs } from './leg.ts';
 import type { ByteReader } from './reader.ts';
 
@@ -184,15 +183,4 @@ function withoutEmptyLines(bytes: Buffer): Buffer {
     at += 2;
   }
   return bytes.subarray(at);
-}
-
-/** The path is that of the request's target, in whatever form (RFC 9112 §3.2). */
-export function toFiltered({
-  method,
-  target,
-  fields,
-}: Pick<RequestHead, 'method' | 'target' | 'fields'>): FilteredRequest {
-  const origin = target.replace(/^https?:\/\/[^/?]*/i, '');
-  const path = origin.replace(/[?#].*$/s, '');
-  return { method, path: path === '' ? '/' : path, header: (name) => fields.get(name)?.[0] };
 }

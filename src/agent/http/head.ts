@@ -1,4 +1,5 @@
 import { malformed, needMore, type Read, readValue } from '../../base/index.ts';
+import type { FilteredRequest } from '../../protocol/index.ts';
 
 /**
  * Heads of HTTP/1 messages (RFC 9112), read strictly and never changed: what is relayed are the caller's own bytes. The
@@ -189,3 +190,14 @@ function keepsAlive(fields: Fields, minor: 0 | 1): boolean {
 
 export const listOf = (values: readonly string[]): string[] =>
   values.flatMap((value) => value.split(',')).map((each) => each.trim().toLowerCase());
+
+/** The path is that of the request's target, in whatever form (RFC 9112 §3.2). */
+export function toFiltered({
+  method,
+  target,
+  fields,
+}: Pick<RequestHead, 'method' | 'target' | 'fields'>): FilteredRequest {
+  const origin = target.replace(/^https?:\/\/[^/?]*/i, '');
+  const path = origin.replace(/[?#].*$/s, '');
+  return { method, path: path === '' ? '/' : path, header: (name) => fields.get(name)?.[0] };
+}

@@ -44,6 +44,12 @@ export interface Pod {
 /** An agent's insides with its own server, without a port yet. */
 export async function startPod(serve?: ServeStream, diverterClock?: Clock): Promise<Pod> {
   const scope = new Scope();
+  scope.defer(() => {
+    for (const socket of callers) {
+      socket.destroy();
+    }
+    callers.clear();
+  });
   const clock = new HandClock();
   const diverter = new Diverter(diverterClock ?? clock, silentLogger, () => undefined, serve);
   const grpc = createGrpcServer({
@@ -161,8 +167,11 @@ export const attachment = (
     : {}),
 });
 
+const callers = new Set<Socket>();
+
 export function call(port: number, first = ''): Socket {
   const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  callers.add(socket);
   socket.on('error', () => undefined);
   if (first) {
     socket.write(first);

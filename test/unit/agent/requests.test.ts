@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, Agent as HttpAgent, request, type Server } from 'node:http';
-import { createServer as createTcpServer, type Server as TcpServer } from 'node:net';
+import { createServer as createTcpServer, type Socket, type Server as TcpServer } from 'node:net';
 import { afterEach, beforeEach, test } from 'node:test';
 import { emptyPlan } from '../../../src/agent/port/diversion.ts';
 import { settled } from '../manager/hand-clock.ts';
@@ -49,14 +49,15 @@ function program(name: string): Server {
 
 /** A program on the developer's machine. */
 async function local(server: TcpServer): Promise<number> {
-  const localPort = await listen(server);
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => sockets.add(socket));
   pod.scope.defer(() => {
-    if ('closeAllConnections' in server && typeof server.closeAllConnections === 'function') {
-      server.closeAllConnections();
+    for (const socket of sockets) {
+      socket.destroy();
     }
     server.close();
   });
-  return localPort;
+  return await listen(server);
 }
 
 beforeEach(async () => {
