@@ -1,22 +1,29 @@
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { create } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { safeParse } from 'valibot';
 import { type Clock, type Logger, Scope } from '../base/index.ts';
 import {
   Agent,
   agentHealthPort,
+  replacedContainer,
   type SidecarConfig,
   sidecarConfigSchema,
   wire,
   wireVersion,
 } from '../protocol/index.ts';
 import { createGrpcServer } from '../protocol/transport/index.ts';
+import { createNameServer, PodNames, parseSearchList } from './dns/lookup.ts';
 import { allEnvironments } from './environment.ts';
 import { badConfiguration } from './errors.ts';
 import { ManagerLink } from './manager/link.ts';
 import { decide, emptyPlan, portKey } from './port/diversion.ts';
 import { Forwarder } from './port/forwarder.ts';
+import { UdpForwarder } from './port/udp.ts';
 import { Diverter } from './tunnel/diverter.ts';
+import { KnownClients } from './tunnel/known.ts';
+import { OutboundDialer } from './tunnel/outbound.ts';
 
 export interface AgentDeps {
   readonly clock: Clock;
@@ -53,20 +60,21 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
   const podIp = environment._TEL_AGENT_POD_IP ?? '';
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
   const environments = allEnvironments(config, environment);
-  const diverter = new Diverter(clock, log.child('tunnel'), () => link?.openTunnel());
+  const known = new KnownClients(clock, async (sessionId) => (await link?.isClient(sessionId)) ?? false);
+  const outbound = new OutboundDialer({
+    clock,
+    podIp,
+    log: log.child('outbound'),
+    isKnown: (sessionId) => known.has(sessionId),
+  });
+  const diverter = new Diverter(clock, log.child('tunnel'), () => link?.openTunnel(), outbound.serve);
+  const names = new PodNames(
+    createNameServer(),
+    parseSearchList(await readFile('/etc/resolv.conf', 'utf8').catch(() => '')),
+  );
   let link: ManagerLink | undefined;
 
-  const forwarders = new Map<string, Forwarder>();
-  for (const port of config.containers.flatMap((container) => container.intercepts)) {
-    if (!forwarders.has(portKey(port)) && port.protocol !== 'UDP') {
-      const { agentPort, containerPort } = port;
-      const forwarder = scope.own(
-        new Forwarder({ agentPort, containerPort, podIp, diverter, clock, log: log.child('port') }),
-      );
-      await forwarder.listen();
-      forwarders.set(portKey(port), forwarder);
-    }
-  }
+  const forwarders = await openPorts(config, scope, { podIp, diverter, clock, log: log.child('port') });
   const grpc = createGrpcServer({
     clock,
     service: 'agent',
@@ -75,6 +83,12 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
       router.service(Agent, {
         version: () => ({ name: 'Nearfield Traffic Agent', version: wireVersion }),
         watchDial: ({ sessionId }, { signal }) => diverter.watch(sessionId, signal),
+        lookup: async ({ session, name }) => {
+          if (!(await known.has(session?.sessionId ?? ''))) {
+            throw new ConnectError('the session is not known here', Code.PermissionDenied);
+          }
+          return { ips: (await names.addresses(name)).map((ip) => Uint8Array.from(ip)) };
+        },
       }),
   });
   const apiPort = await grpc.listen(0);
@@ -102,6 +116,7 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
     environmentOf: (container) => environments[container] ?? {},
     onIntercepts: (intercepts) => {
       const { plans, reviews } = decide(config, intercepts);
+      known.setAttached(new Set(intercepts.map(({ clientSession }) => clientSession?.sessionId ?? '')));
       for (const [key, forwarder] of forwarders) {
         forwarder.apply(plans.get(key) ?? emptyPlan);
       }
@@ -110,6 +125,8 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
     onConnected: () => {
       isReady = true;
     },
+    dialFor: (stream, info) => outbound.dialFor(stream, info),
+    lookup: (name, qtype) => names.lookup(name, qtype),
   });
   scope.own(link);
   link.start();
@@ -124,6 +141,33 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
   const openConnections = (): number =>
     [...forwarders.values()].reduce((sum, forwarder) => sum + forwarder.openConnections, 0);
   return { scope, openConnections };
+}
+
+/** One listener for every port and protocol; where a container was replaced, in its place. */
+async function openPorts(
+  config: SidecarConfig,
+  scope: Scope,
+  shared: { readonly podIp: string; readonly diverter: Diverter; readonly clock: Clock; readonly log: Logger },
+): Promise<ReadonlyMap<string, Forwarder | UdpForwarder>> {
+  const forwarders = new Map<string, Forwarder | UdpForwarder>();
+  for (const { replace, intercepts } of config.containers) {
+    for (const port of intercepts) {
+      if (forwarders.has(portKey(port))) {
+        continue;
+      }
+      const hasApp = replace !== replacedContainer;
+      const options = {
+        ...shared,
+        hasApp,
+        agentPort: hasApp ? port.agentPort : port.containerPort,
+        containerPort: port.containerPort,
+      };
+      const forwarder = scope.own(port.protocol === 'UDP' ? new UdpForwarder(options) : new Forwarder(options));
+      await forwarder.listen();
+      forwarders.set(portKey(port), forwarder);
+    }
+  }
+  return forwarders;
 }
 
 function serveHealth(scope: Scope, isReady: () => boolean): Promise<void> {

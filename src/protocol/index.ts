@@ -62,6 +62,7 @@ export {
   agentHealthPort,
   appEnvironmentPrefix,
   firstAgentPort,
+  replacedContainer,
   type SidecarConfig,
   type SidecarContainer,
   type SidecarPort,

@@ -131,6 +131,18 @@ export async function developer(pod: Pod, sessionId: string): Promise<Developer>
         onDrain: () => relay?.onDrain(),
         onClose: (error) => deliver((handlers) => handlers.onClose(error)),
       });
+      if (id.protocol === 'udp') {
+        // A program that answers every datagram.
+        relay = {
+          onControl: () => undefined,
+          onData: (slice) => void stream.sendData(Buffer.concat([Buffer.from('laptop '), slice])),
+          onEnd: () => stream.endSend(),
+          onDrain: () => undefined,
+          onClose: () => undefined,
+        };
+        stream.send(tunnelCode.dialOk);
+        continue;
+      }
       void dialTcp(systemClock, id.destination, id.destinationPort, 1_000).then((outcome) => {
         if (outcome.result === 'ok') {
           stream.send(tunnelCode.dialOk);
