@@ -1,5 +1,5 @@
 // The whole build: one table of bundles. `--production` minifies nothing that a stack trace needs, `--watch` rebuilds,
-// `--package` also makes the daemon's executable and the VSIX.
+// `--package` also makes the daemon's executable and the VSIX. The agent's relay, in C, is built with its bundle.
 import { execFile } from 'node:child_process';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -78,6 +78,11 @@ if (flags.has('--watch')) {
     const { metafile } = await build(optionsOf(bundle));
     await writeInventory(bundle.name, metafile);
   }
+}
+
+if (bundles.some(({ name }) => name === 'agent')) {
+  const { buildRelay } = await import('./src/agent/relay/build.mjs');
+  await buildRelay();
 }
 
 if (flags.has('--package')) {

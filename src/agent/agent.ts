@@ -19,8 +19,9 @@ import { allEnvironments } from './environment.ts';
 import { badConfiguration } from './errors.ts';
 import { ManagerLink } from './manager/link.ts';
 import { decide, emptyPlan, portKey } from './port/diversion.ts';
-import { Forwarder } from './port/forwarder.ts';
+import { Forwarder, type ForwarderOptions } from './port/forwarder.ts';
 import { UdpForwarder } from './port/udp.ts';
+import type { Relay } from './relay/relay.ts';
 import { Diverter } from './tunnel/diverter.ts';
 import { KnownClients } from './tunnel/known.ts';
 import { OutboundDialer } from './tunnel/outbound.ts';
@@ -29,6 +30,7 @@ export interface AgentDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly relay?: Relay | undefined;
 }
 
 const mechanisms = ['tcp', 'http'].map((name) => ({ name, product: 'nearfield', version: wireVersion }));
@@ -55,10 +57,11 @@ export interface RunningAgent {
 }
 
 /** Builds and starts the traffic-agent: forwarders first, so that the pod serves whatever becomes of the manager. */
-export async function startAgent({ clock, log, environment }: AgentDeps): Promise<RunningAgent> {
+export async function startAgent({ clock, log, environment, relay }: AgentDeps): Promise<RunningAgent> {
   const config = parseSidecarConfig(environment.AGENT_CONFIG);
   const podIp = environment._TEL_AGENT_POD_IP ?? '';
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
+  scope.defer(() => relay?.dispose());
   const environments = allEnvironments(config, environment);
   const known = new KnownClients(clock, async (sessionId) => (await link?.isClient(sessionId)) ?? false);
   const outbound = new OutboundDialer({
@@ -74,7 +77,7 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
   );
   let link: ManagerLink | undefined;
 
-  const forwarders = await openPorts(config, scope, { podIp, diverter, clock, log: log.child('port') });
+  const forwarders = await openPorts(config, scope, { podIp, diverter, relay, clock, log: log.child('port') });
   const grpc = createGrpcServer({
     clock,
     service: 'agent',
@@ -139,7 +142,7 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
   await serveHealth(scope, () => isReady);
   log.info('traffic-agent is serving', { workload: config.workloadName, ports: [...forwarders.keys()], apiPort });
   const openConnections = (): number =>
-    [...forwarders.values()].reduce((sum, forwarder) => sum + forwarder.openConnections, 0);
+    [...forwarders.values()].reduce((sum, forwarder) => sum + forwarder.openConnections, relay?.count ?? 0);
   return { scope, openConnections };
 }
 
@@ -147,7 +150,7 @@ export async function startAgent({ clock, log, environment }: AgentDeps): Promis
 async function openPorts(
   config: SidecarConfig,
   scope: Scope,
-  shared: { readonly podIp: string; readonly diverter: Diverter; readonly clock: Clock; readonly log: Logger },
+  shared: Pick<ForwarderOptions, 'podIp' | 'diverter' | 'relay' | 'clock' | 'log'>,
 ): Promise<ReadonlyMap<string, Forwarder | UdpForwarder>> {
   const forwarders = new Map<string, Forwarder | UdpForwarder>();
   for (const { replace, intercepts } of config.containers) {

@@ -1,6 +1,8 @@
+import { join } from 'node:path';
 import { createLogger, formatJsonLine, systemClock } from '../base/index.ts';
 import { startAgent } from './agent.ts';
 import { drain } from './drain.ts';
+import { loadRelay } from './relay/relay.ts';
 
 /** Composition root of the traffic-agent. */
 async function main(): Promise<void> {
@@ -14,7 +16,12 @@ async function main(): Promise<void> {
   };
   process.on('uncaughtException', fatal);
   process.on('unhandledRejection', fatal);
-  const { scope, openConnections } = await startAgent({ clock: systemClock, log, environment: process.env });
+  const { scope, openConnections } = await startAgent({
+    clock: systemClock,
+    log,
+    environment: process.env,
+    relay: loadRelay(join(__dirname, 'relay.node')),
+  });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {
       void drain(systemClock, openConnections)

@@ -67,14 +67,55 @@ export interface InstallRequest extends ClusterChoice {
   readonly image?: string | undefined;
 }
 
-export interface InterceptRequest {
+/**
+ * intercept: requests come here instead of to the application, which answers when nobody here does. wiretap: copies of
+ * them come here, and answers from here go nowhere. replace: as intercept, and the container does not run meanwhile.
+ * ingest: the container's environment, and no requests.
+ */
+export const attachModes = ['intercept', 'wiretap', 'replace', 'ingest'] as const;
+export type AttachMode = (typeof attachModes)[number];
+export type PortProtocol = 'TCP' | 'UDP';
+
+export interface PortMapping {
+  /** Name or number: of a port of the service; with `replace` of the container. Left out: the only one there is. */
+  readonly remote?: string | undefined;
+  /** Of the program on this machine. Left out: the container's number. */
+  readonly local?: number | undefined;
+  /** Default: TCP. */
+  readonly protocol?: PortProtocol | undefined;
+}
+
+/** Which requests are meant: every header, one of the paths, one of the methods. Empty means all. */
+export interface RequestFilters {
+  /** A value with a character that is special in regular expressions is one. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** `:path-equal:/x`, `:path-prefix:/x`, `:path-regex:x`; without a marker equal. */
+  readonly paths?: readonly string[] | undefined;
+  readonly methods?: readonly string[] | undefined;
+}
+
+export interface PodPort {
+  readonly port: number;
+  readonly protocol: PortProtocol;
+}
+
+export interface AttachRequest {
+  /** Default: intercept. */
+  readonly mode?: AttachMode | undefined;
   /** `name` or `kind/name`. */
   readonly workload: string;
   readonly namespace?: string | undefined;
-  /** Name or number of the service port; may be left out when there is one. */
-  readonly servicePort?: string | undefined;
-  readonly localPort: number;
+  /** Default: the workload's, with what makes it unique. */
   readonly name?: string | undefined;
+  /** Where several services lead to the workload. */
+  readonly service?: string | undefined;
+  /** Whose environment and mounts; with `replace` which one stands down. */
+  readonly container?: string | undefined;
+  /** None: the only port of the service; with `replace` all ports of the container. */
+  readonly ports?: readonly PortMapping[] | undefined;
+  readonly filters?: RequestFilters | undefined;
+  /** Ports of 127.0.0.1 that lead to the same ports of the attached pod. */
+  readonly toPod?: readonly PodPort[] | undefined;
 }
 
 export interface Inspection {
@@ -84,15 +125,29 @@ export interface Inspection {
   readonly namespace: string;
 }
 
+export interface AttachedPort {
+  /** As it was asked for: a name or a number. */
+  readonly remote: string;
+  /** 0: no service. */
+  readonly servicePort: number;
+  /** 0: not known here, as that of a further port with a name. */
+  readonly containerPort: number;
+  readonly localPort: number;
+  readonly protocol: PortProtocol;
+}
+
 export interface Attachment {
   readonly name: string;
+  readonly mode: AttachMode;
   readonly workload: string;
   readonly kind: string;
   readonly namespace: string;
-  readonly servicePort: number;
-  readonly containerPort: number;
+  readonly container: string;
   readonly localHost: string;
-  readonly localPort: number;
+  /** None for an ingest. */
+  readonly ports: readonly AttachedPort[];
+  readonly filters: Required<RequestFilters>;
+  readonly toPod: readonly PodPort[];
   readonly state: 'waiting' | 'active' | 'error';
   readonly message?: string;
 }
@@ -109,7 +164,7 @@ export interface WorkloadView {
   readonly name: string;
   readonly namespace: string;
   readonly state: 'no-agent' | 'installed' | 'intercepted';
-  /** `user@host` of those who intercept it. */
+  /** `user@host` of those who hold it, once for each attachment. */
   readonly interceptedBy: readonly string[];
 }
 
@@ -165,6 +220,8 @@ export interface ConnectorSnapshot {
   readonly daemon: DaemonView;
   /** While proxies stand in for the daemon. */
   readonly proxy?: ProxyView;
+  /** `user@host`: what others see of us. */
+  readonly client?: string;
   readonly manager?: { readonly name: string; readonly version: string; readonly agentImage: string };
   readonly namespaces: readonly NamespaceView[];
   readonly attachments: readonly Attachment[];
@@ -190,7 +247,10 @@ export interface Connector {
   /** After the launcher has restarted a daemon that was gone. */
   attachDaemon(sockets: DaemonSockets): Promise<void>;
   disconnect(): Promise<void>;
-  intercept(request: InterceptRequest): Promise<Attachment>;
+  /** Resolves when it is active. What fails or is cancelled leaves nothing. `attempt` is for `cancelAttach`. */
+  attach(request: AttachRequest, attempt?: string): Promise<Attachment>;
+  /** Ends an attach that is under way: it rejects with code `cancelled`. */
+  cancelAttach(attempt: string): Promise<void>;
   leave(name: string): Promise<void>;
   /** The container's environment of an attachment; kept in memory only. */
   environment(name: string): Promise<Readonly<Record<string, string>>>;

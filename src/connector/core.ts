@@ -4,6 +4,7 @@ import { loadKube } from '../kube/index.ts';
 import type { DaemonProbe } from '../protocol/index.ts';
 import {
   type Attachment,
+  type AttachRequest,
   type ClusterChoice,
   type ConnectionState,
   type Connector,
@@ -15,17 +16,17 @@ import {
   type HealthView,
   type Inspection,
   type InstallRequest,
-  type InterceptRequest,
 } from './contract.ts';
 import { probeDaemon, quitDaemon } from './daemon-link/link.ts';
-import { alreadyConnected, daemonGone, noSuchAttachment, notConnected } from './errors.ts';
+import { alreadyConnected, daemonGone, notConnected } from './errors.ts';
 import { installManager, uninstallManager } from './install/install.ts';
 import { defaultImage, defaultManagerNamespace } from './install/objects.ts';
-import { createIntercept, leaveIntercept, toAttachments } from './intercept/intercept.ts';
+import { Attachments } from './intercept/attachments.ts';
 import { addressesOf } from './network/api-server.ts';
 import { NetworkAttachment } from './network/attachment.ts';
 import { checkChoice } from './network/choice.ts';
 import { desiredNetwork } from './network/desired.ts';
+import { ClusterDialer } from './outbound/dial.ts';
 import { openLocalProxy } from './proxy/proxy.ts';
 import { Catalog } from './session/catalog.ts';
 import type { Connection } from './session/connection.ts';
@@ -100,7 +101,7 @@ export class ConnectorCore implements Connector {
       installId: this.#installId,
       clock,
       log: log.child('session'),
-      isAllowed: (host, port) => this.#isAttached(host, port),
+      isAllowed: (...target) => this.#connection?.attachments.isAllowed(...target) ?? false,
     });
     scope.defer(() => session.close());
     signal.addEventListener('abort', () => void session.close(), { once: true });
@@ -121,11 +122,16 @@ export class ConnectorCore implements Connector {
       session.open(),
     ]);
     scope.own(catalog);
+    const dialer = scope.own(new ClusterDialer({ clock, tunnels: () => session.tunnels }));
+    const attachments = scope.own(
+      new Attachments({ session, dialer, namespace, clock, log: log.child('attachments') }),
+    );
     const connection: Connection = {
       scope,
       kube,
       session,
       catalog,
+      attachments,
       namespace,
       managerNamespace,
       apiServer,
@@ -135,7 +141,7 @@ export class ConnectorCore implements Connector {
     };
     this.#connection = connection;
     scope.own(catalog.onChanged(() => this.#catalogChanged(connection)));
-    scope.own(session.onInterceptsChanged(() => this.#publish()));
+    scope.own(attachments.onChanged(() => this.#publish()));
     scope.own(
       session.onWorkloadsChanged(({ namespace: name, events, isFirst }) => {
         if (isFirst) {
@@ -234,28 +240,23 @@ export class ConnectorCore implements Connector {
     this.#publishNow();
   }
 
-  async intercept(request: InterceptRequest): Promise<Attachment> {
-    const { session, namespace } = this.#required();
-    const name = await createIntercept(session, request, namespace, this.#deps.clock);
+  async attach(request: AttachRequest, attempt?: string): Promise<Attachment> {
+    const made = await this.#required().attachments.attach(request, attempt);
     this.#publishNow();
-    const found = this.#attachments().find((each) => each.name === name);
-    if (!found) {
-      throw noSuchAttachment(name);
-    }
-    return found;
+    return made;
+  }
+
+  async cancelAttach(attempt: string): Promise<void> {
+    this.#connection?.attachments.cancel(attempt);
   }
 
   async leave(name: string): Promise<void> {
-    await leaveIntercept(this.#required().session, name);
+    await this.#required().attachments.leave(name);
     this.#publishNow();
   }
 
   async environment(name: string): Promise<Readonly<Record<string, string>>> {
-    const found = this.#required().session.intercepts.find(({ spec }) => spec?.name === name);
-    if (!found) {
-      throw noSuchAttachment(name);
-    }
-    return found.environment;
+    return this.#required().attachments.environment(name);
   }
 
   async proxyEnvironment(): Promise<Readonly<Record<string, string>>> {
@@ -268,7 +269,8 @@ export class ConnectorCore implements Connector {
   }
 
   async uninstall(request: InstallRequest): Promise<void> {
-    await uninstallManager(loadKube(request), managerOf(request), this.#deps.log.child('install'));
+    const { clock, log } = this.#deps;
+    await uninstallManager(loadKube(request), managerOf(request), { clock, log: log.child('install') });
   }
 
   quitDaemon(sockets: DaemonSockets): Promise<void> {
@@ -289,16 +291,6 @@ export class ConnectorCore implements Connector {
       throw notConnected();
     }
     return this.#connection;
-  }
-
-  #isAttached(host: string, port: number): boolean {
-    return (this.#connection?.session.intercepts ?? []).some(
-      ({ spec }) => spec?.targetHost === host && spec.targetPort === port,
-    );
-  }
-
-  #attachments(): Attachment[] {
-    return toAttachments(this.#connection?.session.intercepts ?? []);
   }
 
   #set(state: ConnectionState): void {
@@ -331,7 +323,7 @@ export class ConnectorCore implements Connector {
     const base = {
       connection: this.#state,
       daemon: this.#connection?.daemon?.view ?? noDaemon,
-      attachments: this.#attachments(),
+      attachments: this.#connection?.attachments.views ?? [],
       health: this.#health(),
     };
     if (!connection) {
@@ -341,6 +333,7 @@ export class ConnectorCore implements Connector {
     return {
       ...base,
       ...(proxy ? { proxy: proxy.view } : {}),
+      client: session.clientName,
       namespaces: catalog.view(),
       target: {
         context: kube.target.context,

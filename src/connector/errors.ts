@@ -52,6 +52,20 @@ export const daemonRefused = (message: string): NearfieldError =>
 export const interceptFailed = (message: string): NearfieldError =>
   failure('failed_precondition', 'connector.intercept-failed', message);
 
+export const badAttachRequest = (message: string): NearfieldError =>
+  failure('invalid_argument', 'connector.bad-attach-request', message);
+
+export const ingestFailed = (message: string): NearfieldError =>
+  failure('failed_precondition', 'connector.ingest-failed', message);
+
+export const managerTooOldFor = (what: string, version: string, needed: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'connector.manager-too-old-for',
+    `the traffic-manager speaks version ${version}, and ${what} need ${needed}`,
+    'Upgrade the traffic-manager.',
+  );
+
 export const interceptTimedOut = (workload: string): NearfieldError =>
   failure(
     'deadline_exceeded',
@@ -70,6 +84,14 @@ export const installFailed = (message: string, cause?: unknown): NearfieldError 
     `the traffic-manager did not become ready: ${message}`,
     'Look at the pods of its namespace.',
     cause,
+  );
+
+export const agentsLeft = (pods: readonly string[]): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'connector.agents-left',
+    `the traffic-manager is gone, but ${pods.length} pods still have a traffic-agent: ${pods.slice(0, 5).join(', ')}`,
+    'They work as before; restart their workloads to take the agents out: kubectl rollout restart.',
   );
 
 export const workerEnded = (): NearfieldError =>

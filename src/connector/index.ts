@@ -4,7 +4,11 @@ import type { Connector } from './contract.ts';
 import { type Channel, connectorOver } from './rpc/rpc.ts';
 
 export {
+  type AttachedPort,
+  type AttachMode,
   type Attachment,
+  type AttachRequest,
+  attachModes,
   type ClusterChoice,
   type ConnectionState,
   type Connector,
@@ -16,11 +20,14 @@ export {
   type HealthView,
   type Inspection,
   type InstallRequest,
-  type InterceptRequest,
   type NamespaceView,
   type NetworkChoice,
+  type PodPort,
+  type PortMapping,
+  type PortProtocol,
   type ProxyRequest,
   type ProxyView,
+  type RequestFilters,
   type ServiceView,
   type WorkloadView,
 } from './contract.ts';

@@ -1,15 +1,18 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createLogger, formatJsonLine, retry, silentLogger, systemClock, toError, withTimeout } from '../base/index.ts';
 import { clientVersion, daemonSocketPaths } from '../protocol/index.ts';
+import { attachFlags, attachUsage, readAttach } from './cli/attach.ts';
+import { attachmentsOf, describe, describeAttachment, describeWorkload } from './cli/describe.ts';
+import { readSyntax, writeEnvironment } from './cli/environment.ts';
 import type { Connector, DaemonSockets, NetworkChoice } from './contract.ts';
 import { ConnectorCore } from './core.ts';
 import { badRequest, daemonUnreachable } from './errors.ts';
 import { readMapping } from './network/choice.ts';
-import { proxyLacks } from './proxy/lacks.ts';
 import { startInBackground } from './reach/background.ts';
 import { lineChannel, openSocket, serveOnSocket } from './rpc/lines.ts';
 import { connectorOver } from './rpc/rpc.ts';
@@ -24,8 +27,7 @@ const usage = `nearfield ${clientVersion}: joins this machine to a Kubernetes cl
   nearfield proxy-env [--json]
   nearfield status [--json]
   nearfield list [--json]
-  nearfield intercept WORKLOAD --port LOCAL[:SERVICE PORT] [--namespace N] [--env-file F] [--json]
-  nearfield leave NAME
+${attachUsage}  nearfield leave NAME
   nearfield quit
   nearfield install | uninstall [--kubeconfig F] [--context C] [--manager-namespace N] [--image I]
 
@@ -62,8 +64,7 @@ const options = {
   'exclude-suffix': { type: 'string', multiple: true },
   exclude: { type: 'string', multiple: true },
   mapping: { type: 'string', multiple: true },
-  port: { type: 'string', short: 'p' },
-  'env-file': { type: 'string' },
+  ...attachFlags,
   image: { type: 'string' },
   json: { type: 'boolean' },
 } as const;
@@ -118,39 +119,34 @@ async function main(): Promise<void> {
         print(environment, toShell(environment));
       });
     case 'list':
-      return withConnector(false, async ({ snapshot }) => {
-        const workloads = snapshot.namespaces.flatMap((each) => each.workloads);
+      return withConnector(false, async ({ snapshot: { namespaces, attachments } }) => {
+        const workloads = namespaces.flatMap((each) => each.workloads);
         print(
-          workloads,
-          workloads
-            .map((each) => `${each.kind.toLowerCase()} ${each.name}.${each.namespace}: ${stateWords[each.state]}`)
-            .join('\n'),
+          workloads.map((each) => ({ ...each, attachments: attachmentsOf(each, attachments) })),
+          workloads.map((each) => describeWorkload(each, attachments)).join('\n'),
         );
       });
-    case 'intercept': {
-      const [localPort, servicePort] = (values.port ?? '').split(':');
-      if (!argument || !/^\d+$/.test(localPort ?? '')) {
-        throw badRequest(
-          'say which workload and which local port: nearfield intercept WORKLOAD --port LOCAL[:SERVICE PORT]',
-        );
-      }
+    case 'intercept':
+    case 'wiretap':
+    case 'replace':
+    case 'ingest': {
+      const request = readAttach(verb, argument, values);
+      const syntax = readSyntax(values['env-syntax']);
       return withConnector(false, async (connector) => {
-        const attachment = await connector.intercept({
-          workload: argument,
-          namespace: values.namespace,
-          servicePort,
-          localPort: Number(localPort),
-        });
-        if (values['env-file']) {
-          const lines = Object.entries(await connector.environment(attachment.name)).map(
-            ([key, value]) => `${key}=${JSON.stringify(value)}`,
-          );
-          writeFileSync(values['env-file'], `${lines.join('\n')}\n`, { mode: 0o600 });
+        const attempt = randomUUID();
+        // The background process would go on waiting for an agent that nobody wants any more.
+        process.once('SIGINT', () => void connector.cancelAttach(attempt).catch(() => undefined));
+        const attachment = await connector.attach(request, attempt);
+        const files = [
+          [values['env-file'], syntax],
+          [values['env-json'], 'json'],
+        ] as const;
+        for (const [path, each] of files) {
+          if (path !== undefined) {
+            give(path, writeEnvironment(await connector.environment(attachment.name), each));
+          }
         }
-        print(
-          attachment,
-          `${attachment.name}: port ${attachment.servicePort} comes to ${attachment.localHost}:${attachment.localPort}`,
-        );
+        print(attachment, describeAttachment(attachment));
       });
     }
     case 'leave':
@@ -171,60 +167,14 @@ async function main(): Promise<void> {
   }
 }
 
-const stateWords = {
-  'no-agent': 'ready to engage (traffic-agent not yet installed)',
-  installed: 'ready to engage',
-  intercepted: 'intercepted',
-} as const;
-
-function describe(snapshot: Connector['snapshot']): string {
-  const { connection, target, daemon, proxy, manager, attachments } = snapshot;
-  const lines = [`Status             : ${connection.state}`];
-  if (target) {
-    lines.push(
-      `Kubernetes server  : ${target.server}`,
-      `Kubernetes context : ${target.context}`,
-      `Namespace          : ${target.namespace}`,
-    );
-    lines.push(
-      `Manager namespace  : ${target.managerNamespace}`,
-      `Mapped namespaces  : [${target.mappedNamespaces.join(' ')}]`,
-    );
+/** Into a file that is the user's alone, also one that was there before; `-` is the terminal, because it was asked for. */
+function give(path: string, text: string): void {
+  if (path === '-') {
+    process.stdout.write(text);
+    return;
   }
-  lines.push(`Daemon             : ${daemon.state}${daemon.version ? ` ${daemon.version}` : ''}`);
-  if (daemon.dns) {
-    lines.push(
-      `DNS                : ${daemon.dns.localAddress}, excluded [${daemon.dns.excludeSuffixes.join(' ')}], ${daemon.dns.timeoutMs / 1000} s`,
-    );
-    lines.push(`Subnets            : ${daemon.subnets.join(', ')}`);
-    lines.push(
-      ...(daemon.translated ?? []).map((each) => `Translated         : ${each.subnet}, because of ${each.route}`),
-    );
-  }
-  if (proxy) {
-    const password = proxy.needsPassword ? ', with the password of nearfield proxy-env' : '';
-    lines.push(
-      `Proxies            : SOCKS 5 ${proxy.socks}, HTTP ${proxy.http}${password}`,
-      ...proxy.forwards.map(({ local, target }) => `Forward            : ${local} → ${target}`),
-      ...proxyLacks.map((sentence) => `Without root       : ${sentence}`),
-    );
-  }
-  if (manager) {
-    lines.push(`Traffic Manager    : ${manager.name} ${manager.version}`);
-  }
-  lines.push(
-    ...attachments.map(
-      (each) =>
-        `Attachment         : ${each.name} ${each.servicePort} → ${each.localHost}:${each.localPort} (${each.state})`,
-    ),
-  );
-  lines.push(
-    ...snapshot.health.map(
-      ({ severity, sentence, args = [] }) =>
-        `${(severity === 'error' ? 'Error' : 'Warning').padEnd(19)}: ${sentence.replace(/\{(\d+)\}/g, (_, index: string) => args[Number(index)] ?? '')}`,
-    ),
-  );
-  return lines.join('\n');
+  writeFileSync(path, text, { mode: 0o600 });
+  chmodSync(path, 0o600);
 }
 
 /** For `eval`; no value has a character that single quotes do not hold. */

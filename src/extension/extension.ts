@@ -1,6 +1,7 @@
 import * as vscode from 'vscode';
 import { type Connector, createConnector } from '../connector/index.ts';
 import { showActions } from './commands/actions.ts';
+import { attachInMode } from './commands/attach.ts';
 import { ConnectCommand } from './commands/connect.ts';
 import { installManager, uninstallManager } from './commands/install.ts';
 import { interceptToDebugSession, leave } from './commands/intercept.ts';
@@ -42,6 +43,10 @@ export function activate(context: vscode.ExtensionContext): void {
   command(commandId.disconnect, () => connect.disconnect());
   command(commandId.switchNamespace, (node) => connect.switchNamespace(node));
   command(commandId.interceptToDebugSession, (node) => interceptToDebugSession(deps, node));
+  command(commandId.interceptWithFilter, (node) => attachInMode(deps, 'intercept', true, node));
+  command(commandId.wiretap, (node) => attachInMode(deps, 'wiretap', false, node));
+  command(commandId.replace, (node) => attachInMode(deps, 'replace', false, node));
+  command(commandId.ingest, (node) => attachInMode(deps, 'ingest', false, node));
   command(commandId.leave, (node) => leave(deps, node));
   command(commandId.install, () => installManager(deps));
   command(commandId.uninstall, () => uninstallManager(deps));

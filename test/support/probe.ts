@@ -18,8 +18,8 @@ export interface ProbeReport {
 }
 
 export interface ProbeOptions {
-  /** The pod that calls: a deployment of the namespace `bench`. */
-  readonly from?: string;
+  /** The namespace of the deployment `client`, which calls. */
+  readonly namespace: string;
   readonly address: string;
   readonly port: number;
   readonly periodMs: number;
@@ -34,11 +34,11 @@ export interface ProbeOptions {
  */
 export async function probeFromPod(
   cluster: Pick<Cluster, 'kubectl'>,
-  { from = 'client', address, port, periodMs, seconds, header }: ProbeOptions,
+  { namespace, address, port, periodMs, seconds, header }: ProbeOptions,
 ): Promise<ProbeReport> {
   const command = ['http', 'probe', address, String(port), String(periodMs), String(seconds)];
   const output = await cluster.kubectl(
-    ...['-n', 'bench', 'exec', `deploy/${from}`, '--', ...command],
+    ...['-n', namespace, 'exec', 'deploy/client', '--', ...command],
     ...(header ? [header] : []),
   );
   return JSON.parse(output) as ProbeReport;

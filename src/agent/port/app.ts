@@ -10,7 +10,7 @@ export interface AppAddress {
   readonly hasApp?: boolean;
 }
 
-const dialTimeoutMs = 5_000;
+export const appDialTimeoutMs = 5_000;
 
 export const appIp = ({ podIp }: AppAddress): Uint8Array => parseIp(podIp) ?? Uint8Array.of(127, 0, 0, 1);
 
@@ -19,6 +19,6 @@ export async function dialApp(clock: Clock, app: AppAddress): Promise<Socket | u
   if (app.hasApp === false) {
     return undefined;
   }
-  const outcome = await dialTcp(clock, appIp(app), app.containerPort, dialTimeoutMs);
+  const outcome = await dialTcp(clock, appIp(app), app.containerPort, appDialTimeoutMs);
   return outcome.result === 'ok' ? outcome.socket : undefined;
 }

@@ -2,9 +2,10 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock, Disposable, Logger } from '../../base/index.ts';
 import { relaySocket } from '../../protocol/transport/index.ts';
 import { serveRequests } from '../http/serve.ts';
+import type { Relay } from '../relay/relay.ts';
 import type { Caller, Diverter } from '../tunnel/diverter.ts';
 import { discard } from '../tunnel/duplex.ts';
-import { dialApp } from './app.ts';
+import { appDialTimeoutMs, appIp, dialApp } from './app.ts';
 import { type Diversion, emptyPlan, type PortPlan } from './diversion.ts';
 import { join } from './join.ts';
 import { Tap } from './tap.ts';
@@ -16,6 +17,8 @@ export interface ForwarderOptions {
   /** False where nobody listens behind the agent: the container was replaced. */
   readonly hasApp?: boolean;
   readonly diverter: Diverter;
+  /** Carries what passes through, where there is one. */
+  readonly relay?: Relay | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -129,7 +132,13 @@ export class Forwarder implements Disposable {
   }
 
   async #passThrough(socket: Socket): Promise<void> {
-    const app = await dialApp(this.#options.clock, this.#options);
+    const { clock, containerPort, hasApp, relay } = this.#options;
+    // A copy needs the bytes here.
+    const mayLeave = hasApp !== false && socket.listenerCount('data') === 0;
+    if (mayLeave && relay?.pass(socket, appIp(this.#options), containerPort, appDialTimeoutMs)) {
+      return;
+    }
+    const app = await dialApp(clock, this.#options);
     if (!app) {
       socket.resetAndDestroy();
       return;

@@ -1,13 +1,26 @@
 import type { ClientHttp2Session } from 'node:http2';
-import { type Clock, formatIp, type Logger } from '../../base/index.ts';
+import { type Clock, formatIp, type IpBytes, type Logger } from '../../base/index.ts';
 import { type ConnId, parseConnId, serializeStreamInfo, tunnelCode, type wire } from '../../protocol/index.ts';
-import { dialTcp, LateHandlers, openTunnel, relaySocket, type TunnelService } from '../../protocol/transport/index.ts';
+import {
+  type DialOutcome,
+  dialTcp,
+  LateHandlers,
+  openTunnel,
+  relaySocket,
+  type TunnelHandlers,
+  type TunnelService,
+  type TunnelStream,
+} from '../../protocol/transport/index.ts';
+import { openDatagrams } from './datagrams.ts';
+import { isUdpPortBound } from './udp-ports.ts';
 
 export interface InboundDeps {
   readonly clock: Clock;
   readonly log: Logger;
   /** Only what the user has attached may be dialled: the cluster must not choose ports of this machine. */
-  readonly isAllowed: (host: string, port: number) => boolean;
+  readonly isAllowed: (host: string, port: number, protocol: 'TCP' | 'UDP') => boolean;
+  /** Whether a program has this UDP port; undefined where that cannot be known before a datagram is sent. */
+  readonly hasUdpPort?: (port: number) => Promise<boolean | undefined>;
 }
 
 export interface DialSource {
@@ -17,66 +30,113 @@ export interface DialSource {
 }
 
 const localDialTimeoutMs = 3_000;
+/** Beyond, the application answers: a flood of callers must not use up this machine's descriptors. */
+const maxConnections = 5_000;
+const loopback4 = '127.0.0.1';
+const loopback6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
 
-/** Answers a peer's requests to fetch connections, for as long as its watch lasts. */
-export async function serveDialRequests(
-  deps: InboundDeps,
-  source: DialSource,
-  requests: AsyncIterable<wire.DialRequest>,
-): Promise<void> {
-  for await (const request of requests) {
-    const id = parseConnId(request.connId);
-    if (id) {
-      fetchConnection(deps, source, id, request);
+/** Answers peers' requests to fetch connections: opens the tunnel back, and dials the developer's program. */
+export class Inbound {
+  readonly #deps: InboundDeps;
+  #open = 0;
+
+  constructor(deps: InboundDeps) {
+    this.#deps = deps;
+  }
+
+  /** Connections of callers that are open now. */
+  get connections(): number {
+    return this.#open;
+  }
+
+  /** Lasts as long as the peer's watch does. */
+  async serve(source: DialSource, requests: AsyncIterable<wire.DialRequest>): Promise<void> {
+    for await (const request of requests) {
+      const id = parseConnId(request.connId);
+      if (id) {
+        this.#fetch(source, id, request);
+      }
     }
   }
-}
 
-/** Opens the tunnel back, dials the developer's program, and says how that went. */
-function fetchConnection(deps: InboundDeps, source: DialSource, id: ConnId, request: wire.DialRequest): void {
-  const stream = openTunnel(source.session, source.service);
-  const reject = (): void => {
-    stream.send(tunnelCode.dialReject);
-    stream.endSend();
-    stream.resume();
-  };
-  const dial = async (): Promise<void> => {
+  #fetch(source: DialSource, id: ConnId, request: wire.DialRequest): void {
+    const stream = openTunnel(source.session, source.service);
+    this.#open++;
+    stream.send(
+      tunnelCode.streamInfo,
+      serializeStreamInfo({
+        id,
+        sessionId: source.sessionId,
+        dialTimeoutMs: Number(request.dialTimeout) / 1e6,
+        roundtripLatencyMs: Number(request.roundtripLatency) / 1e6,
+      }),
+    );
+    const late = new LateHandlers({
+      onControl: (code) => {
+        if (code === tunnelCode.streamOk) {
+          stream.pause();
+          void this.#dial(id, stream, late);
+        }
+      },
+    });
+    const { onClose } = late.handlers;
+    stream.start({
+      ...late.handlers,
+      onClose: (error) => {
+        this.#open--;
+        onClose(error);
+      },
+    });
+  }
+
+  /** Says how the dial went, and joins both ends. What is refused here the application answers. */
+  async #dial(id: ConnId, stream: TunnelStream, late: LateHandlers): Promise<void> {
+    const { log, isAllowed } = this.#deps;
     const host = formatIp(id.destination);
-    if (id.protocol !== 'tcp' || !deps.isAllowed(host, id.destinationPort)) {
-      deps.log.warn('a dial to something that is not attached was refused', { host, port: id.destinationPort });
-      reject();
-      return;
+    const port = id.destinationPort;
+    const attach =
+      this.#open > maxConnections
+        ? undefined
+        : isAllowed(host, port, id.protocol === 'udp' ? 'UDP' : 'TCP')
+          ? await this.#reach(id)
+          : void log.warn('a dial to something that is not attached was refused', { host, port });
+    if (!attach) {
+      stream.send(tunnelCode.dialReject);
+      stream.endSend();
+    } else {
+      // A stream that has closed meanwhile tells its handlers so when they are attached, and they close their end.
+      stream.send(tunnelCode.dialOk);
+      late.attach(attach(stream));
     }
-    const outcome = await dialTcp(deps.clock, id.destination, id.destinationPort, localDialTimeoutMs);
-    if (outcome.result !== 'ok') {
-      deps.log.debug('the local program refused', { port: id.destinationPort, result: outcome.result });
-      reject();
-      return;
-    }
-    if (stream.isClosed) {
-      outcome.socket.destroy();
-      return;
-    }
-    stream.send(tunnelCode.dialOk);
-    late.attach(relaySocket(outcome.socket, stream));
     stream.resume();
-  };
-  stream.send(
-    tunnelCode.streamInfo,
-    serializeStreamInfo({
-      id,
-      sessionId: source.sessionId,
-      dialTimeoutMs: Number(request.dialTimeout) / 1e6,
-      roundtripLatencyMs: Number(request.roundtripLatency) / 1e6,
-    }),
-  );
-  const late = new LateHandlers({
-    onControl: (code) => {
-      if (code === tunnelCode.streamOk) {
-        stream.pause();
-        void dial();
+  }
+
+  /** Undefined when no program of this machine takes it. */
+  async #reach(id: ConnId): Promise<((stream: TunnelStream) => TunnelHandlers) | undefined> {
+    const { clock, log, hasUdpPort = isUdpPortBound } = this.#deps;
+    const port = id.destinationPort;
+    if (id.protocol === 'udp') {
+      if ((await hasUdpPort(port)) === false) {
+        log.debug('no local program has the UDP port', { port });
+        return undefined;
       }
-    },
-  });
-  stream.start(late.handlers);
+      const socket = await openDatagrams(id.destination, port);
+      return socket && ((stream) => socket.join(stream, clock));
+    }
+    const outcome = await this.#dialTcp(id.destination, port);
+    if (outcome.result !== 'ok') {
+      log.debug('the local program refused', { port, result: outcome.result });
+      return undefined;
+    }
+    return (stream) => relaySocket(outcome.socket, stream);
+  }
+
+  /** Programs that listen on “localhost” may have only its IPv6 address. */
+  async #dialTcp(destination: IpBytes, port: number): Promise<DialOutcome> {
+    const { clock } = this.#deps;
+    const outcome = await dialTcp(clock, destination, port, localDialTimeoutMs);
+    return outcome.result === 'refused' && formatIp(destination) === loopback4
+      ? dialTcp(clock, loopback6, port, localDialTimeoutMs)
+      : outcome;
+  }
 }

@@ -1,7 +1,8 @@
 import { type Clock, type Logger, sleep, toError } from '../../base/index.ts';
 import { type Kube, kindOf, kinds, type V1Deployment, type V1Pod } from '../../kube/index.ts';
-import { installFailed } from '../errors.ts';
+import { agentsLeft, installFailed } from '../errors.ts';
 import { type InstallOptions, managerObjects } from './objects.ts';
+import { podsWithAgent, takeAgentsOut } from './take-out.ts';
 
 const readyTimeoutMs = 120_000;
 const pollMs = 500;
@@ -39,8 +40,18 @@ async function trouble(kube: Kube, namespace: string): Promise<string> {
   return waiting.find(Boolean) ?? 'its pod does not start';
 }
 
-/** Removes what was installed, the namespace too when it was ours alone. What is gone already is no error. */
-export async function uninstallManager(kube: Kube, options: InstallOptions, log: Logger): Promise<void> {
+/**
+ * Removes what was installed: the agents first, while there is a manager that takes them out without a loss. What is
+ * gone already is no error. Errors: `connector.agents-left`, when everything else is gone; those of kube.
+ */
+export async function uninstallManager(
+  kube: Kube,
+  options: InstallOptions,
+  { clock, log }: { readonly clock: Clock; readonly log: Logger },
+): Promise<void> {
+  await takeAgentsOut({ kube, managerNamespace: options.namespace, clock }).catch((error: unknown) =>
+    log.warn('the agents could not be taken out', { error: toError(error) }),
+  );
   const objects = managerObjects(options).filter(({ kind }) => kind !== 'Namespace');
   await kube.remove(kinds.secret, 'mutator-webhook-tls', options.namespace);
   for (const each of objects.reverse()) {
@@ -51,5 +62,9 @@ export async function uninstallManager(kube: Kube, options: InstallOptions, log:
         throw error;
       });
     }
+  }
+  const left = await podsWithAgent(kube).catch(() => []);
+  if (left.length > 0) {
+    throw agentsLeft(left);
   }
 }

@@ -3,7 +3,7 @@ import type { Clock, Disposable, Logger } from '../../base/index.ts';
 import { resetSocket } from '../../protocol/transport/index.ts';
 import { badForward } from '../errors.ts';
 import { Listener } from './listener.ts';
-import type { Target, TargetDialer } from './target.ts';
+import type { Target, TargetConnection, TargetFailure } from './target.ts';
 import { formatTarget, parseTarget } from './words.ts';
 
 export interface ForwardRule {
@@ -15,8 +15,12 @@ export interface ForwardRule {
 export interface ForwardDeps {
   readonly clock: Clock;
   readonly log: Logger;
-  readonly targets: Pick<TargetDialer, 'dialTcp'>;
+  readonly targets: { dialTcp(target: Target, signal: AbortSignal): Promise<ForwardOutcome> };
 }
+
+export type ForwardOutcome =
+  | { readonly result: 'ok'; readonly connection: Pick<TargetConnection, 'join' | 'reset'> }
+  | { readonly result: TargetFailure };
 
 /** Reads `8081:service-a.service-a-ns:8080`. Errors: `connector.bad-forward`. */
 export function parseForward(text: string): ForwardRule {

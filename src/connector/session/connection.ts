@@ -1,5 +1,6 @@
 import type { IpBytes, Scope } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
+import type { Attachments } from '../intercept/attachments.ts';
 import type { NetworkAttachment } from '../network/attachment.ts';
 import type { CheckedChoice } from '../network/choice.ts';
 import type { LocalProxy } from '../proxy/proxy.ts';
@@ -12,6 +13,7 @@ export interface Connection {
   readonly kube: Kube;
   readonly session: ManagerSession;
   readonly catalog: Catalog;
+  readonly attachments: Attachments;
   readonly namespace: string;
   readonly managerNamespace: string;
   readonly apiServer: readonly IpBytes[];

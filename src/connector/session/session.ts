@@ -1,12 +1,12 @@
 import { hostname, userInfo } from 'node:os';
 import { create } from '@bufbuild/protobuf';
-import { Code, ConnectError, createClient } from '@connectrpc/connect';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { type Clock, Emitter, type Logger, retry, Scope, sleep, toError, withTimeout } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
-import { Agent, errorOfConnect, parseVersion, productName, wire, wireVersion } from '../../protocol/index.ts';
-import { createCallTransport, openHttp2 } from '../../protocol/transport/index.ts';
+import { errorOfConnect, parseVersion, productName, wire, wireVersion } from '../../protocol/index.ts';
 import { managerTooOld, notConnected } from '../errors.ts';
-import { serveDialRequests } from '../inbound/inbound.ts';
+import { Inbound } from '../inbound/inbound.ts';
+import { AgentSessions } from './agents.ts';
 import { type ManagerLink, openManagerLink } from './link.ts';
 
 export interface SessionOptions {
@@ -16,7 +16,7 @@ export interface SessionOptions {
   readonly installId: string;
   readonly clock: Clock;
   readonly log: Logger;
-  readonly isAllowed: (host: string, port: number) => boolean;
+  readonly isAllowed: (host: string, port: number, protocol: 'TCP' | 'UDP') => boolean;
 }
 
 export type SessionState =
@@ -37,6 +37,8 @@ const watchRetryMs = 500;
 export class ManagerSession {
   readonly clientName = `${userInfo().username}@${hostname()}`;
   readonly #options: SessionOptions;
+  readonly #inbound: Inbound;
+  readonly #agents: AgentSessions;
   readonly #scope = new Scope();
   readonly #controller = new AbortController();
   readonly #state = new Emitter<SessionState>();
@@ -58,10 +60,17 @@ export class ManagerSession {
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    this.#inbound = new Inbound(options);
+    this.#agents = new AgentSessions({ ...options, inbound: this.#inbound });
   }
 
   get sessionId(): string {
     return this.#sessionId;
+  }
+
+  /** Fires when the session is closed. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
   }
 
   get link(): ManagerLink {
@@ -89,6 +98,7 @@ export class ManagerSession {
       await link.manager.depart({ sessionId: this.#sessionId }, { timeoutMs: 1_500 }).catch(() => undefined);
     }
     this.#controller.abort();
+    this.#agents.dispose();
     await this.#linkScope?.dispose();
     link?.close();
     await this.#scope.dispose();
@@ -100,16 +110,11 @@ export class ManagerSession {
     what: string,
     work: (manager: ManagerLink['manager'], signal: AbortSignal) => Promise<T>,
     limitMs = callTimeoutMs,
+    signal: AbortSignal = this.#controller.signal,
   ): Promise<T> {
     const { manager } = this.link;
     try {
-      return await withTimeout(
-        this.#options.clock,
-        limitMs,
-        what,
-        (signal) => work(manager, signal),
-        this.#controller.signal,
-      );
+      return await withTimeout(this.#options.clock, limitMs, what, (limit) => work(manager, limit), signal);
     } catch (error) {
       throw errorOfConnect(what, error);
     }
@@ -264,8 +269,7 @@ export class ManagerSession {
       }
     });
     this.#follow(scope, 'dial', (signal) =>
-      serveDialRequests(
-        this.#options,
+      this.#inbound.serve(
         { service: 'manager', session: link.tunnels, sessionId: this.#sessionId },
         link.manager.watchDial(session, { signal }),
       ),
@@ -305,51 +309,9 @@ export class ManagerSession {
     });
   }
 
-  /** Agents whose pods we intercept are connected directly: their connections need no detour through the manager. */
   async #watchAgentPods(link: ManagerLink, signal: AbortSignal): Promise<void> {
-    const open = new Map<string, Scope>();
-    try {
-      for await (const { agents } of link.manager.watchAgentPods({ sessionId: this.#sessionId }, { signal })) {
-        const wanted = new Map(
-          agents
-            .filter(({ intercepted, apiPort }) => intercepted && apiPort > 0)
-            .map((each) => [`${each.namespace}/${each.podName}/${each.podId}`, each]),
-        );
-        for (const [key, scope] of open) {
-          if (!wanted.has(key)) {
-            open.delete(key);
-            void scope.dispose();
-          }
-        }
-        for (const [key, agent] of wanted) {
-          if (!open.has(key)) {
-            const scope = new Scope();
-            open.set(key, scope);
-            this.#follow(scope, `agent ${agent.podName}`, (limit) => this.#serveAgent(agent, limit));
-          }
-        }
-      }
-    } finally {
-      for (const scope of open.values()) {
-        void scope.dispose();
-      }
-    }
-  }
-
-  async #serveAgent({ namespace, podName, apiPort }: wire.AgentPodInfo, signal: AbortSignal): Promise<void> {
-    const { kube, clock } = this.#options;
-    const forward = await kube.openPortForward({ namespace, pod: podName, port: apiPort, signal });
-    const session = await openHttp2(forward, { clock, signal });
-    const end = (): void => session.destroy();
-    signal.addEventListener('abort', end, { once: true });
-    try {
-      const agent = createClient(Agent, createCallTransport(session));
-      const requests = agent.watchDial({ sessionId: this.#sessionId }, { signal });
-      await serveDialRequests(this.#options, { service: 'agent', session, sessionId: this.#sessionId }, requests);
-    } finally {
-      signal.removeEventListener('abort', end);
-      session.destroy();
-      forward.destroy();
+    for await (const { agents } of link.manager.watchAgentPods({ sessionId: this.#sessionId }, { signal })) {
+      this.#agents.follow(agents, this.#sessionId);
     }
   }
 

@@ -12,6 +12,10 @@ export async function showActions({ connection, attachments, daemon }: Connector
     ...(isConnected
       ? [
           { label: vscode.l10n.t('Intercept to This Debug Session'), command: commandId.interceptToDebugSession },
+          { label: vscode.l10n.t('Intercept with Filter…'), command: commandId.interceptWithFilter },
+          { label: vscode.l10n.t('Wiretap…'), command: commandId.wiretap },
+          { label: vscode.l10n.t('Replace…'), command: commandId.replace },
+          { label: vscode.l10n.t('Ingest (Environment Only)…'), command: commandId.ingest },
           { label: vscode.l10n.t('Switch Namespace…'), command: commandId.switchNamespace },
         ]
       : []),

@@ -52,6 +52,9 @@ export async function uninstallManager({ connector, connect, log }: InstallDeps)
   );
   if (chosen === uninstall) {
     await connect.disconnect();
-    await connector.uninstall(settings).catch((error: unknown) => showError(log, error));
+    const title = vscode.l10n.t('Uninstalling the traffic-manager');
+    await vscode.window
+      .withProgress({ location: vscode.ProgressLocation.Notification, title }, () => connector.uninstall(settings))
+      .then(undefined, (error: unknown) => showError(log, error));
   }
 }

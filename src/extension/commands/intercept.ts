@@ -1,11 +1,11 @@
 import * as vscode from 'vscode';
 import type { Logger } from '../../base/index.ts';
-import type { Connector, WorkloadView } from '../../connector/index.ts';
+import type { Attachment, Connector, WorkloadView } from '../../connector/index.ts';
 import { noLaunchConfiguration } from '../errors.ts';
 import { launchAttribute } from '../ids.ts';
 import { showError } from '../notify.ts';
 import { translate } from '../views/trees.ts';
-import { workloadState } from '../views/words.ts';
+import { attachmentState, attachmentsOf, modeWord, portWords, workloadState } from '../views/words.ts';
 
 export interface InterceptDeps {
   readonly connector: Connector;
@@ -38,27 +38,31 @@ export async function interceptToDebugSession(deps: InterceptDeps, node: unknown
 }
 
 export async function leave({ connector, log }: InterceptDeps, node: unknown): Promise<void> {
-  const { attachments } = connector.snapshot;
+  const { snapshot } = connector;
   const workload = workloadOf(node);
-  const found =
-    workload && attachments.find((each) => each.workload === workload.name && each.namespace === workload.namespace);
+  const { attachment } = (node ?? {}) as { attachment?: Attachment };
+  const candidates = attachment ? [attachment] : workload ? attachmentsOf(workload, snapshot) : [];
+  const [only, another] = candidates;
+  const items = (candidates.length > 0 ? candidates : snapshot.attachments).map((each) => ({
+    label: each.name,
+    description: `${modeWord(each.mode, translate)} ${portWords(each)} · ${attachmentState(each, translate)}`,
+  }));
   const name =
-    found?.name ??
-    (await vscode.window.showQuickPick(
-      attachments.map((each) => each.name),
-      { placeHolder: vscode.l10n.t('Which attachment should end?') },
-    ));
+    only && !another
+      ? only.name
+      : (await vscode.window.showQuickPick(items, { placeHolder: vscode.l10n.t('Which attachment should end?') }))
+          ?.label;
   if (name) {
     await connector.leave(name).catch((error: unknown) => showError(log, error));
   }
 }
 
-function workloadOf(node: unknown): WorkloadView | undefined {
+export function workloadOf(node: unknown): WorkloadView | undefined {
   const { workload } = (node ?? {}) as { workload?: WorkloadView };
   return workload && typeof workload.name === 'string' ? workload : undefined;
 }
 
-async function askWorkload({ snapshot }: Connector): Promise<WorkloadView | undefined> {
+export async function askWorkload({ snapshot }: Connector): Promise<WorkloadView | undefined> {
   const items = snapshot.namespaces.flatMap(({ workloads }) =>
     workloads.map((workload) => ({
       label: workload.name,
@@ -73,13 +77,27 @@ async function askWorkload({ snapshot }: Connector): Promise<WorkloadView | unde
   )?.workload;
 }
 
-interface Choice {
+export interface Choice {
   readonly folder: vscode.WorkspaceFolder;
   readonly configuration: Configuration;
 }
 
 /** One that names the workload goes first; one that is alone needs no question. */
-async function chooseConfiguration(workload: WorkloadView): Promise<Choice | undefined> {
+export async function chooseConfiguration(workload: WorkloadView): Promise<Choice | undefined> {
+  const candidates = candidatesFor(workload);
+  if (candidates.length === 0) {
+    throw noLaunchConfiguration();
+  }
+  return candidates.length === 1 ? candidates[0] : (await askConfiguration(workload, candidates))?.choice;
+}
+
+/** `none` when the person chose to do without a launch configuration, in the words that are given. */
+export async function chooseOrNone(workload: WorkloadView, without: string): Promise<Choice | 'none' | undefined> {
+  const chosen = await askConfiguration(workload, candidatesFor(workload), without);
+  return chosen && (chosen.choice ?? 'none');
+}
+
+function candidatesFor(workload: WorkloadView): readonly Choice[] {
   const all = (vscode.workspace.workspaceFolders ?? []).flatMap((folder) =>
     vscode.workspace
       .getConfiguration('launch', folder.uri)
@@ -92,17 +110,19 @@ async function chooseConfiguration(workload: WorkloadView): Promise<Choice | und
         .split('/')
         .at(-1) === workload.name,
   );
-  const candidates = naming.length > 0 ? naming : all;
-  if (candidates.length === 0) {
-    throw noLaunchConfiguration();
-  }
-  if (candidates.length === 1) {
-    return candidates[0];
-  }
-  const items = candidates.map((each) => ({ label: each.configuration.name, description: each.folder.name, each }));
-  return (
-    await vscode.window.showQuickPick(items, {
-      placeHolder: vscode.l10n.t('Which program answers for {0}?', workload.name),
-    })
-  )?.each;
+  return naming.length > 0 ? naming : all;
+}
+
+async function askConfiguration(
+  workload: WorkloadView,
+  candidates: readonly Choice[],
+  without?: string,
+): Promise<{ readonly choice: Choice | undefined } | undefined> {
+  const items = [
+    ...candidates.map((choice) => ({ label: choice.configuration.name, description: choice.folder.name, choice })),
+    ...(without === undefined ? [] : [{ label: without, description: '', choice: undefined }]),
+  ];
+  return vscode.window.showQuickPick(items, {
+    placeHolder: vscode.l10n.t('Which program answers for {0}?', workload.name),
+  });
 }

@@ -2,9 +2,10 @@ import * as vscode from 'vscode';
 import type { Logger } from '../../base/index.ts';
 import type { Attachment, Connector } from '../../connector/index.ts';
 import type { ConnectCommand } from '../commands/connect.ts';
+import { attachWithProgress } from '../commands/progress.ts';
 import { launchAttribute } from '../ids.ts';
 import { showError } from '../notify.ts';
-import { choosePorts, type LaunchAttribute, parseAttribute } from './attribute.ts';
+import { choosePorts, hasPorts, isOfSameKind, type LaunchAttribute, parseAttribute, toRequest } from './attribute.ts';
 import { withEnvironment, withProxy } from './environment.ts';
 
 export interface DebugDeps {
@@ -97,23 +98,17 @@ export class DebugIntegration implements vscode.DebugConfigurationProvider {
       return undefined;
     }
     const namespace = attribute.namespace ?? connector.snapshot.target?.namespace ?? '';
-    const name = attribute.workload.split('/').at(-1) ?? '';
     const ports = choosePorts(attribute, configuration.env, servicePorts(connector, namespace));
-    const present = connector.snapshot.attachments.find(
-      (each) => each.workload === name && each.namespace === namespace,
-    );
-    if (present?.state === 'active' && present.localPort === ports.localPort) {
+    const request = toRequest(attribute, namespace, ports);
+    const present = connector.snapshot.attachments.find((each) => isOfSameKind(each, request));
+    if (present?.state === 'active' && hasPorts(present, request)) {
       // A restart of the session keeps what it had.
       return present;
     }
     if (present) {
       await connector.leave(present.name);
     }
-    const title = vscode.l10n.t('Intercepting {0}', name);
-    return vscode.window.withProgress(
-      { location: vscode.ProgressLocation.Notification, title, cancellable: false },
-      () => connector.intercept({ workload: attribute.workload, namespace, ...ports }),
-    );
+    return attachWithProgress(connector, request, token);
   }
 
   async #ended(session: vscode.DebugSession): Promise<void> {

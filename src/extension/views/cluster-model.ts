@@ -1,5 +1,13 @@
-import type { ConnectorSnapshot, ServiceView, WorkloadView } from '../../connector/index.ts';
-import { type Translate, workloadState } from './words.ts';
+import type { Attachment, ConnectorSnapshot, ServiceView, WorkloadView } from '../../connector/index.ts';
+import {
+  attachmentState,
+  attachmentsOf,
+  modeWord,
+  othersOf,
+  portWords,
+  type Translate,
+  workloadState,
+} from './words.ts';
 
 export type ClusterNode =
   | { readonly type: 'namespace'; readonly id: string; readonly name: string }
@@ -10,6 +18,9 @@ export type ClusterNode =
       readonly group: 'workloads' | 'services';
     }
   | { readonly type: 'workload'; readonly id: string; readonly workload: WorkloadView }
+  | { readonly type: 'attachment'; readonly id: string; readonly attachment: Attachment }
+  /** Somebody else who holds something of a workload. */
+  | { readonly type: 'holder'; readonly id: string; readonly client: string }
   | { readonly type: 'service'; readonly id: string; readonly namespace: string; readonly service: ServiceView };
 
 export interface NodeText {
@@ -21,6 +32,8 @@ export interface NodeText {
   readonly isExpandable: boolean;
   readonly isExpanded: boolean;
 }
+
+const modeIcons = { intercept: 'debug-alt', wiretap: 'eye', replace: 'replace', ingest: 'symbol-variable' } as const;
 
 /** The children of a node, or the namespaces. Pure: the tree draws what this says. */
 export function clusterChildren(snapshot: ConnectorSnapshot, node: ClusterNode | undefined): ClusterNode[] {
@@ -34,6 +47,18 @@ export function clusterChildren(snapshot: ConnectorSnapshot, node: ClusterNode |
       namespace: node.name,
       group,
     }));
+  }
+  if (node.type === 'workload') {
+    // The snapshot's own workload: the node may be older.
+    const { workload } = node;
+    return [
+      ...attachmentsOf(workload, snapshot).map(
+        (attachment): ClusterNode => ({ type: 'attachment', id: `${node.id}/mine/${attachment.name}`, attachment }),
+      ),
+      ...othersOf(workload, snapshot).map(
+        (client): ClusterNode => ({ type: 'holder', id: `${node.id}/holder/${client}`, client }),
+      ),
+    ];
   }
   if (node.type !== 'group') {
     return [];
@@ -77,18 +102,37 @@ export function clusterText(snapshot: ConnectorSnapshot, node: ClusterNode, t: T
       };
     case 'workload': {
       const { workload } = node;
-      const mine = snapshot.attachments.some(
-        (each) => each.workload === workload.name && each.namespace === workload.namespace,
-      );
+      const mine = attachmentsOf(workload, snapshot).length > 0;
+      const isHeld = mine || othersOf(workload, snapshot).length > 0;
       return {
         label: workload.name,
         description: `${workload.kind.toLowerCase()} · ${workloadState(workload, snapshot, t)}`,
-        icon: mine ? 'debug-alt' : workload.state === 'intercepted' ? 'lock' : 'circle-outline',
+        icon: mine ? 'debug-alt' : isHeld ? 'lock' : 'circle-outline',
         context: ['workload', workload.kind.toLowerCase(), ...(mine ? ['attached', 'mine'] : [])].join(' '),
+        isExpandable: isHeld,
+        isExpanded: false,
+      };
+    }
+    case 'attachment': {
+      const { attachment } = node;
+      return {
+        label: `${modeWord(attachment.mode, t)} ${portWords(attachment)}`,
+        description: attachmentState(attachment, t),
+        icon: attachment.state === 'error' ? 'error' : modeIcons[attachment.mode],
+        context: `attachment ${attachment.mode} own`,
         isExpandable: false,
         isExpanded: false,
       };
     }
+    case 'holder':
+      return {
+        label: node.client,
+        description: t('is attached too'),
+        icon: 'account',
+        context: 'holder',
+        isExpandable: false,
+        isExpanded: false,
+      };
     case 'service':
       return {
         label: node.service.name,

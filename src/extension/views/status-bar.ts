@@ -2,7 +2,7 @@ import * as vscode from 'vscode';
 import { type Connector, type ConnectorSnapshot, proxyLacks } from '../../connector/index.ts';
 import { commandId, contextKey, statusBarId } from '../ids.ts';
 import { translate } from './trees.ts';
-import { statusText, translatedSentence } from './words.ts';
+import { attachmentState, statusText, translatedSentence } from './words.ts';
 
 /** One item, left, and the context keys that menus and welcome views ask for. */
 export function createStatusBar(connector: Connector): vscode.Disposable {
@@ -40,7 +40,7 @@ function tooltip({ connection, target, daemon, proxy, attachments, health }: Con
   if (proxy) {
     lines.push(`${vscode.l10n.t('Without root')}: ${proxyLacks.map((each) => vscode.l10n.t(each)).join(' ')}`);
   }
-  lines.push(...attachments.map((each) => `${each.workload} ${each.servicePort} → ${each.localPort}`));
+  lines.push(...attachments.map((each) => `${each.workload}: ${attachmentState(each, translate)}`));
   lines.push(...(daemon.translated ?? []).map((each) => vscode.l10n.t(translatedSentence, each.subnet, each.route)));
   lines.push(...health.map((each) => vscode.l10n.t(each.sentence, ...(each.args ?? []))));
   if (connection.state === 'failed') {

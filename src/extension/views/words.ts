@@ -1,4 +1,5 @@
-import type { ConnectorSnapshot, WorkloadView } from '../../connector/index.ts';
+import type { AttachMode, Attachment, ConnectorSnapshot, RequestFilters, WorkloadView } from '../../connector/index.ts';
+import { type PathFilter, parsePathFilter } from '../../protocol/index.ts';
 
 /** Translates; the extension passes VS Code's, tests the identity. */
 export type Translate = (text: string, ...values: (string | number)[]) => string;
@@ -8,21 +9,96 @@ export const translatedSentence = 'The subnet {0} has other addresses here, beca
 
 /** A workload's state in words: the ones that users of the field know. */
 export function workloadState(workload: WorkloadView, snapshot: ConnectorSnapshot, t: Translate): string {
-  const mine = snapshot.attachments.find(
-    (each) => each.workload === workload.name && each.namespace === workload.namespace,
-  );
-  if (mine?.state === 'active') {
-    return t('intercepted by you on :{0}', mine.localPort);
+  const mine = attachmentsOf(workload, snapshot).map((each) => attachmentState(each, t));
+  const others = othersOf(workload, snapshot);
+  const all = [...mine, ...(others.length > 0 ? [t('intercepted by {0}', others.join(', '))] : [])];
+  if (all.length > 0) {
+    return all.join(' · ');
   }
-  if (mine) {
-    return mine.state === 'waiting'
-      ? t('waiting for the traffic-agent')
-      : t('intercept failed: {0}', mine.message ?? '');
+  return workload.state === 'no-agent' ? t('ready to engage (traffic-agent not yet installed)') : t('ready to engage');
+}
+
+export const attachmentsOf = (
+  { name, namespace }: Pick<WorkloadView, 'name' | 'namespace'>,
+  { attachments }: ConnectorSnapshot,
+): readonly Attachment[] => attachments.filter((each) => each.workload === name && each.namespace === namespace);
+
+/** `user@host` of those who hold something of a workload beside what is held from here. */
+export function othersOf(workload: WorkloadView, snapshot: ConnectorSnapshot): readonly string[] {
+  const others = [...workload.interceptedBy];
+  for (const { mode, state } of attachmentsOf(workload, snapshot)) {
+    const at = mode === 'ingest' || state !== 'active' ? -1 : others.indexOf(snapshot.client ?? '');
+    if (at >= 0) {
+      others.splice(at, 1);
+    }
   }
-  if (workload.state === 'intercepted') {
-    return t('intercepted by {0}', workload.interceptedBy.join(', '));
+  return [...new Set(others)];
+}
+
+/** What one attachment does, with its filter: `intercepted by you on :3000 (x-user: ann)`. */
+export function attachmentState(attachment: Attachment, t: Translate): string {
+  const { state, mode, ports, message = '' } = attachment;
+  if (state === 'waiting') {
+    return t('waiting for the traffic-agent');
   }
-  return workload.state === 'installed' ? t('ready to engage') : t('ready to engage (traffic-agent not yet installed)');
+  if (state === 'error') {
+    return t('intercept failed: {0}', message);
+  }
+  const local = ports.map(({ localPort }) => localPort).join(', :');
+  const filter = filterWords(attachment.filters, t);
+  return `${doing(mode, local, t)}${filter ? ` (${filter})` : ''}`;
+}
+
+function doing(mode: AttachMode, local: string, t: Translate): string {
+  switch (mode) {
+    case 'intercept':
+      return t('intercepted by you on :{0}', local);
+    case 'wiretap':
+      return t('tapped by you on :{0}', local);
+    case 'replace':
+      return t('replaced by you on :{0}', local);
+    case 'ingest':
+      return t('environment taken by you');
+  }
+}
+
+/** Empty when all requests are meant. Names and values are the person's own words. */
+export function filterWords({ headers = {}, paths = [], methods = [] }: RequestFilters, t: Translate): string {
+  return [
+    ...methods,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
+    ...paths.map((each) => pathWords(parsePathFilter(each), t)),
+  ].join(', ');
+}
+
+function pathWords({ kind, value }: PathFilter, t: Translate): string {
+  switch (kind) {
+    case 'equal':
+      return value;
+    case 'prefix':
+      return t('{0} and below', value);
+    case 'regex':
+      return t('path matches {0}', value);
+  }
+}
+
+/** `8080 → :3000`, one port after the other. */
+export const portWords = ({ ports, container }: Attachment): string =>
+  ports
+    .map(({ remote, localPort, protocol }) => `${remote}${protocol === 'UDP' ? '/UDP' : ''} → :${localPort}`)
+    .join(', ') || container;
+
+export function modeWord(mode: AttachMode, t: Translate): string {
+  switch (mode) {
+    case 'intercept':
+      return t('Intercept');
+    case 'wiretap':
+      return t('Wiretap');
+    case 'replace':
+      return t('Replace');
+    case 'ingest':
+      return t('Ingest');
+  }
 }
 
 export interface StatusText {

@@ -29,7 +29,7 @@ export async function measureLife({ cluster, headless, address }: LifeDeps): Pro
   const leave = (workload: string) => () => headless.nearfield('leave', `${workload}-bench`);
   const plain = await cluster.kubectl('-n', 'bench', 'get', 'service', 'plain', '-o', 'jsonpath={.spec.clusterIP}');
   const during = async (target: string, seconds: number, change: () => Promise<unknown>) => {
-    const probing = probeFromPod(cluster, { address: target, port, periodMs, seconds });
+    const probing = probeFromPod(cluster, { namespace: 'bench', address: target, port, periodMs, seconds });
     await new Promise((resolve) => setTimeout(resolve, leadMs));
     const since = Date.now();
     await change();

@@ -5,9 +5,9 @@
  *   load up|down <ip> <port> <flows> <seconds>     throughput, Gbit/s as counted by the receiver
  *   load pingpong <ip> <port> 1 <seconds>          one byte there and back
  *   load connect <ip> <port> <parallel> <seconds>  connect, 16 bytes, 64 back, close
- *   load connect64 ...                             the same to 64 ports in turn, from source ports in turn: left to the
- *                                                  kernel, looking for one that is not in TIME_WAIT soon takes more
- *                                                  than all the rest
+ *   load connect1 ...                              the same from source ports in turn: left to the kernel, looking for
+ *                                                  one that is not in TIME_WAIT soon takes more than all the rest
+ *   load connect64 ...                             the same to 64 ports in turn
  *   load udp <ip> <port> <window> <seconds>        64-byte echoes
  *
  * A TCP client begins with 16 bytes: an operation (U, D, E, R) and its length in milliseconds.
@@ -237,7 +237,17 @@ static void bind_next(int fd) {
   bind(fd, (void *)&from, sizeof from);
 }
 
-static void connections(int parallel, double seconds, int ports) {
+/* A socket that is connecting to the target; one whose source port is still taken is exchanged for another. */
+static int connecting(int is_bound) {
+  for (int tries = 0;; tries++) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (is_bound) bind_next(fd);
+    if (!connect(fd, (void *)&target, sizeof target) || errno == EINPROGRESS || tries > 1000) return fd;
+    close(fd);
+  }
+}
+
+static void connections(int parallel, double seconds, int ports, int is_bound) {
   int first = ntohs(target.sin_port), turn = 0;
   int fds[MAX_FLOWS], stage[MAX_FLOWS], epoll = epoll_create1(0), live = 0, errors = 0;
   double started[MAX_FLOWS], start = now(), end = start + seconds;
@@ -245,13 +255,11 @@ static void connections(int parallel, double seconds, int ports) {
   while (now() < end || (live > 0 && now() < end + 10)) {
     for (int i = 0; i < parallel && now() < end; i++) {
       if (fds[i] >= 0) continue;
-      fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
       started[i] = now();
       stage[i] = 0;
       live++;
       target.sin_port = htons(first + turn++ % ports);
-      if (ports > 1) bind_next(fds[i]);
-      connect(fds[i], (void *)&target, sizeof target);
+      fds[i] = connecting(is_bound);
       struct epoll_event event = {.events = EPOLLOUT, .data.u32 = i};
       epoll_ctl(epoll, EPOLL_CTL_ADD, fds[i], &event);
     }
@@ -331,8 +339,9 @@ int main(int argc, char **argv) {
     pingpong(seconds);
     printf("{");
   }
-  if (!strcmp(argv[1], "connect")) connections(count, seconds, 1);
-  if (!strcmp(argv[1], "connect64")) connections(count, seconds, PORTS);
+  if (!strcmp(argv[1], "connect")) connections(count, seconds, 1, 0);
+  if (!strcmp(argv[1], "connect1")) connections(count, seconds, 1, 1);
+  if (!strcmp(argv[1], "connect64")) connections(count, seconds, PORTS, 1);
   if (!strcmp(argv[1], "udp")) datagrams(count, seconds);
   qsort(samples, sample_count, sizeof *samples, by_value);
   printf("\"count\":%d,\"p50us\":%.1f,\"p99us\":%.1f}\n", sample_count, quantile_us(0.5), quantile_us(0.99));

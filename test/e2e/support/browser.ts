@@ -100,7 +100,14 @@ export class Workbench {
     const item = this.page.getByRole('menuitem', { name: entry }).first();
     await item.waitFor();
     await seen();
-    await item.click();
+    // A menu takes no click within its first tenth of a second: the button that opened it may still be going up.
+    for (let isOpen = true; isOpen; ) {
+      await item.click();
+      isOpen = await item.waitFor({ state: 'hidden', timeout: 500 }).then(
+        () => false,
+        () => true,
+      );
+    }
   }
 
   /** Opens a file by its name and sets a breakpoint on a line, by keyboard. */

@@ -4,11 +4,12 @@ import { managerRoutes } from '../../../src/manager/service/routes.ts';
 import { Store } from '../../../src/manager/state/store.ts';
 import { TunnelRouter } from '../../../src/manager/tunnel/router.ts';
 import { DialWatchers } from '../../../src/manager/tunnel/watchers.ts';
+import type { wire } from '../../../src/protocol/index.ts';
 import { type FakeCluster, planOptions } from './fake-cluster.ts';
 import { HandClock } from './hand-clock.ts';
 
 /** The manager's parts around a cluster in memory, without sockets. */
-export function fakeManager(cluster: FakeCluster) {
+export function fakeManager(cluster: FakeCluster, info?: () => wire.ClusterInfo) {
   const clock = new HandClock();
   const store = new Store(clock, 'install');
   const watchers = new DialWatchers(clock);
@@ -34,9 +35,11 @@ export function fakeManager(cluster: FakeCluster) {
           ? { rcode: 0, answers: [{ type: 'A', name: 'web', ttl: 4, data: '10.0.0.7' }] }
           : { rcode: 3, answers: [] },
     },
-    info: () => {
-      throw new RangeError('not asked for here');
-    },
+    info:
+      info ??
+      (() => {
+        throw new RangeError('not asked for here');
+      }),
     agentImage: 'nearfield/traffic:1',
     log: silentLogger,
   });

@@ -1,0 +1,1 @@
+export function buildRelay(target?: string): Promise<void>;

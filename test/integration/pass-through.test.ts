@@ -1,0 +1,249 @@
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { Forwarder } from '../../src/agent/port/forwarder.ts';
+import { buildRelay } from '../../src/agent/relay/build.mjs';
+import { loadRelay, type Relay } from '../../src/agent/relay/relay.ts';
+import { Diverter } from '../../src/agent/tunnel/diverter.ts';
+import { Scope, silentLogger, systemClock } from '../../src/base/index.ts';
+import { waitFor } from '../cluster/shell.ts';
+
+// What passes through an agent, with the relay in C and with the one in JavaScript: nobody may notice either.
+const limit = { timeout: 60_000 };
+let folder: string;
+let native: Relay;
+
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'nearfield-relay-'));
+  await buildRelay(join(folder, 'relay.node'));
+  native = loadRelay(join(folder, 'relay.node')) ?? assert.fail('the relay could not be loaded');
+}, limit);
+
+after(async () => {
+  await native.dispose();
+  await rm(folder, { recursive: true, force: true });
+});
+
+test('an agent without the relay’s file has none', () => {
+  assert.equal(loadRelay(join(folder, 'missing.node')), undefined);
+});
+
+interface Passing {
+  readonly port: number;
+  readonly app: Server;
+  readonly scope: Scope;
+  call(): Promise<Socket>;
+}
+
+for (const kind of ['native', 'JavaScript'] as const) {
+  const check = (title: string, work: (passing: Passing) => Promise<void>, onCaller = serve): void => {
+    test(`${kind}: ${title}`, limit, async () => {
+      const passing = await start(kind === 'native' ? native : undefined, onCaller);
+      try {
+        await work(passing);
+      } finally {
+        await passing.scope.dispose();
+      }
+    });
+  };
+
+  check('bytes go both ways, and an end travels in each direction by itself', async ({ call }) => {
+    const socket = await call();
+    socket.end('hello');
+    assert.equal(await textOf(socket), 'hello, bye');
+  });
+
+  check('an application that ends first still hears the caller', async ({ app, call }) => {
+    const heard = new Promise<string>((resolve) => {
+      app.removeAllListeners('connection');
+      app.on('connection', (socket: Socket) => {
+        socket.end('first');
+        void textOf(socket).then(resolve);
+      });
+    });
+    const socket = await call();
+    assert.equal(await textOf(socket), 'first');
+    socket.end('later');
+    assert.equal(await heard, 'later');
+  });
+
+  check('a reset of the application is a reset for the caller', async ({ app, call }) => {
+    app.removeAllListeners('connection');
+    app.on('connection', (socket: Socket) => socket.once('data', () => socket.resetAndDestroy()));
+    const socket = await call();
+    socket.write('x');
+    const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException];
+    assert.equal(error.code, 'ECONNRESET');
+  });
+
+  check('a reset of the caller is a reset for the application', async ({ app, call }) => {
+    app.removeAllListeners('connection');
+    const failed = new Promise<NodeJS.ErrnoException>((resolve) => {
+      app.on('connection', (accepted: Socket) => {
+        accepted.resume();
+        accepted.on('error', resolve);
+      });
+    });
+    const socket = await call();
+    socket.write('x');
+    await once(app, 'connection').catch(() => undefined);
+    socket.resetAndDestroy();
+    assert.equal((await failed).code, 'ECONNRESET');
+  });
+
+  check('a caller of an application that does not listen is reset', async ({ app, call }) => {
+    app.close();
+    const socket = await call();
+    const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException];
+    assert.equal(error.code, 'ECONNRESET');
+  });
+
+  check('64 MB arrive whole although the reader is slow', async ({ app, call }) => {
+    const sent = createHash('sha256');
+    const received = createHash('sha256');
+    app.removeAllListeners('connection');
+    app.on('connection', (socket: Socket) => {
+      let left = 64;
+      const push = (): void => {
+        while (left > 0) {
+          const block = randomBytes(1024 * 1024);
+          sent.update(block);
+          left--;
+          if (!socket.write(block)) {
+            socket.once('drain', push);
+            return;
+          }
+        }
+        socket.end();
+      };
+      push();
+    });
+    const socket = await call();
+    let turns = 0;
+    socket.on('data', (chunk: Buffer) => {
+      received.update(chunk);
+      if (++turns % 50 === 0) {
+        socket.pause();
+        setImmediate(() => socket.resume());
+      }
+    });
+    await once(socket, 'end');
+    socket.end();
+    assert.equal(received.digest('hex'), sent.digest('hex'));
+  });
+
+  check('a reader that stops, stops the writer', async ({ app, call }) => {
+    let written = 0;
+    let isFull = false;
+    app.removeAllListeners('connection');
+    app.on('connection', (socket: Socket) => {
+      const block = Buffer.alloc(1024 * 1024);
+      socket.on('error', () => undefined);
+      const push = (): void => {
+        isFull = false;
+        while (written < 512 && socket.write(block)) {
+          written++;
+        }
+        isFull = true;
+        socket.once('drain', push);
+      };
+      push();
+    });
+    const socket = await call();
+    socket.pause();
+    let before = -1;
+    await waitFor('the writer standing still', 20_000, async () => {
+      const stands = isFull && written === before;
+      before = written;
+      return stands ? true : undefined;
+    });
+    assert.ok(written < 64, `${written} MB were taken from the writer`);
+    socket.destroy();
+  });
+
+  check('a thousand connections at a time are served, and nothing of them is left', async ({ call }) => {
+    const sockets = await Promise.all(Array.from({ length: 1_000 }, call));
+    const answers = sockets.map((socket, index) => {
+      socket.end(String(index));
+      return textOf(socket);
+    });
+    assert.deepEqual(
+      await Promise.all(answers),
+      sockets.map((_, index) => `${index}, bye`),
+    );
+    if (kind === 'native') {
+      await waitFor('the end of all pairs', 5_000, async () => (native.count === 0 ? true : undefined));
+    }
+  });
+}
+
+test('a relay that is stopped resets what is open', limit, async () => {
+  const passing = await start(native, serve);
+  const socket = await passing.call();
+  socket.write('x');
+  await once(socket, 'data');
+  const failed = once(socket, 'error') as Promise<[NodeJS.ErrnoException]>;
+  await native.dispose();
+  assert.equal((await failed)[0].code, 'ECONNRESET');
+  assert.equal(native.count, 0);
+  await passing.scope.dispose();
+});
+
+/** An application, and an agent's port in front of it. */
+async function start(relay: Relay | undefined, onCaller: (socket: Socket) => void): Promise<Passing> {
+  const scope = new Scope();
+  const app = createServer({ allowHalfOpen: true }, onCaller);
+  scope.defer(() => void app.close());
+  const containerPort = await listen(app);
+  const port = await freePort();
+  const diverter = new Diverter(systemClock, silentLogger, () => undefined);
+  const options = { agentPort: port, containerPort, podIp: '127.0.0.1', clock: systemClock, log: silentLogger };
+  const forwarder = scope.own(new Forwarder({ ...options, diverter, relay }));
+  await forwarder.listen();
+  return {
+    port,
+    app,
+    scope,
+    async call() {
+      const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
+      scope.defer(() => void socket.destroy());
+      await once(socket, 'connect');
+      return socket;
+    },
+  };
+}
+
+/** Repeats what it hears, and says good-bye when the caller has ended. */
+function serve(socket: Socket): void {
+  socket.on('error', () => undefined);
+  socket.on('data', (chunk) => socket.write(chunk));
+  socket.on('end', () => socket.end(', bye'));
+}
+
+async function textOf(socket: Socket): Promise<string> {
+  let text = '';
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  await once(socket, 'end');
+  return text;
+}
+
+async function listen(server: Server): Promise<number> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  const port = await listen(server);
+  server.close();
+  await once(server, 'close');
+  return port;
+}
