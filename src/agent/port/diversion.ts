@@ -118,8 +118,11 @@ function review(config: SidecarConfig, each: Placed, holders: Map<string, string
 const claimOf = (spec: wire.InterceptSpec, port: SidecarPort): string =>
   `${portKey(port)} ${hasFilters(spec) ? filterKey(spec) : ''}`;
 
-/** A manager may state further ports once more, as intercepts whose names continue that of the first. */
-const isFamily = (a: string, b: string): boolean => a === b || a.startsWith(`${b}-`) || b.startsWith(`${a}-`);
+/** A manager may state further ports once more, as intercepts of their own: `<name>-<port>-tcp` beside `<name>`. */
+function isFamily(a: string, b: string): boolean {
+  const [short, long] = a.length < b.length ? [a, b] : [b, a];
+  return a === b || (long.startsWith(`${short}-`) && /-(tcp|udp)$/i.test(long));
+}
 
 function place(config: SidecarConfig, intercept: wire.InterceptInfo): Placed | undefined {
   const { spec } = intercept;
