@@ -1,3 +1,4 @@
+import { Emitter } from '../../base/index.ts';
 import type { wire } from '../../protocol/index.ts';
 
 /** Dials that a client has not fetched yet. */
@@ -8,6 +9,9 @@ export type PushDial = (request: wire.DialRequest) => boolean;
 /** The clients that listen for dials (Agent.WatchDial). The newest call of a session counts. */
 export class DialWatchers {
   readonly #watchers = new Map<string, PushDial>();
+  readonly #gone = new Emitter<PushDial>();
+  /** A call has ended: what was asked by it and not fetched will not come. */
+  readonly onWatcherGone = this.#gone.event;
 
   /** Answers false when the client has too many to fetch; undefined when it does not listen. */
   of(sessionId: string): PushDial | undefined {
@@ -45,6 +49,7 @@ export class DialWatchers {
       if (this.#watchers.get(sessionId) === push) {
         this.#watchers.delete(sessionId);
       }
+      this.#gone.fire(push);
     }
   }
 }
