@@ -15,6 +15,7 @@ export const sessionMemoryMegabytes = 512;
 export const maxStreamsPerSession = 20_000;
 const pingPeriodMs = 10_000;
 const pingTimeoutMs = 5_000;
+const pingNowTimeoutMs = 3_000;
 const openTimeoutMs = 10_000;
 
 export interface OpenHttp2Options {
@@ -58,6 +59,20 @@ export async function openHttp2(
   session.setLocalWindowSize(connectionWindowBytes);
   keepAlive(session, options.clock);
   return session;
+}
+
+/** One PING out of turn, with little time to answer: after sleep, who is not there at once is gone. */
+export function pingNow(session: ClientHttp2Session | ServerHttp2Session, clock: Clock): void {
+  if (session.destroyed) {
+    return;
+  }
+  const limit = clock.after(pingNowTimeoutMs, () => session.destroy());
+  const stop = (): void => void limit.dispose();
+  session.once('close', stop);
+  session.ping(() => {
+    stop();
+    session.off('close', stop);
+  });
 }
 
 /** Destroys the session when a PING stays unanswered: a dead far side is otherwise never noticed. */
