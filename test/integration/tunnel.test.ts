@@ -172,3 +172,21 @@ test('a reader that does not read stops the writer at the far end, and loses not
   assert.equal(read, total);
   socket.destroy();
 });
+
+test('thousands of tunnels that are given up at once do not end the session of the others', limit, async () => {
+  const tunnels = Array.from({ length: 3_000 }, () => openTunnel(session, 'manager'));
+  const closed = tunnels.map(
+    (stream) =>
+      new Promise<void>((resolve) => {
+        const none = (): void => undefined;
+        stream.start({ onControl: none, onData: none, onEnd: none, onDrain: none, onClose: () => resolve() });
+      }),
+  );
+  await createClient(wire.Manager, createCallTransport(session)).version({});
+  for (const stream of tunnels) {
+    stream.reset();
+  }
+  await Promise.all(closed);
+  const version = await createClient(wire.Manager, createCallTransport(session)).version({});
+  assert.equal(version.name, 'test');
+});

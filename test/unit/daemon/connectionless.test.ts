@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseSubnet } from '../../../src/base/index.ts';
 import type { Carrier } from '../../../src/daemon/flow/carrier.ts';
-import { maxHalfOpen } from '../../../src/daemon/flow/gate.ts';
+import { maxHalfOpen, maxHalfOpenOfOne } from '../../../src/daemon/flow/gate.ts';
 import { Pipeline } from '../../../src/daemon/flow/pipeline.ts';
 import { complement, sumWords } from '../../../src/daemon/packet/checksum.ts';
 import { FakeTun } from '../../../src/daemon/tun/fake.ts';
@@ -217,14 +217,43 @@ const syn = { source: '10.100.0.0', sourcePort: 1_000, destination: '10.100.3.4'
 
 test('a flood of SYNs stops at the gate, and a dial that never ends gives its place back', () => {
   const { device, clock, dials, pipeline } = setup();
-  for (let port = 0; port < maxHalfOpen + 10; port++) {
-    device.inject(segment({ ...syn, sourcePort: 1_000 + port }));
+  for (let count = 0; count < maxHalfOpen + 10; count++) {
+    device.inject(segment({ ...syn, sourcePort: 1_000 + count, destination: `10.100.${count >> 8}.${count & 255}` }));
   }
   assert.equal(dials().length, maxHalfOpen);
   assert.deepEqual(pipeline.drops, { 'half-open-full': 10 });
   clock.advance(22_000);
   assert.equal(pipeline.flows.halfOpen, 0);
   assert.equal(pipeline.flows.tcp, 0);
+});
+
+test('a place that never answers leaves places at the gate for others', () => {
+  const { device, dials, pipeline } = setup();
+  for (let count = 0; count < maxHalfOpen + 10; count++) {
+    device.inject(segment({ ...syn, sourcePort: 1_000 + count }));
+  }
+  assert.equal(pipeline.flows.halfOpen, maxHalfOpenOfOne);
+  device.inject(segment({ ...syn, sourcePort: 60_000, destinationPort: 81 }));
+  assert.equal(pipeline.flows.halfOpen, maxHalfOpenOfOne + 1);
+  assert.equal(dials().at(-1)?.destinationPort, 81);
+});
+
+test('when many addresses fill the gate, who has waited longest makes room, and its dial is given up', () => {
+  const { device, clock, dials, asked, pipeline } = setup();
+  for (let count = 0; count < maxHalfOpen; count++) {
+    device.inject(segment({ ...syn, destination: `10.100.${count >> 8}.${count & 255}` }));
+  }
+  const live = segment({ ...syn, destination: '10.100.9.9' });
+  device.inject(live);
+  assert.equal(dials().length, maxHalfOpen, 'not before it had time');
+  clock.advance(600);
+  device.inject(live);
+  assert.deepEqual(dials().at(-1)?.destination, ip('10.100.9.9'));
+  assert.deepEqual(
+    asked.filter((frame) => frame.type === 'close'),
+    [{ type: 'close', id: dials()[0]?.id }],
+  );
+  assert.equal(pipeline.flows.halfOpen, maxHalfOpen);
 });
 
 test('of two windows each carries its own destinations, and answers only for its own', () => {
