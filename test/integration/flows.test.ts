@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { repositoryRoot } from '../cluster/paths.ts';
 import { waitFor } from '../cluster/shell.ts';
 import type { FlowsSeen, FlowsWanted } from '../support/flow-client.ts';
-import { type Machine, type MachineProcess, openMachine, startDaemon } from '../support/machine.ts';
-import { type OutboundOptions, type OutboundState, ports } from '../support/outbound-program.ts';
+import { type Machine, openMachine, startDaemon } from '../support/machine.ts';
+import { type RunningOutbound, seenBy, startFlows, startOutbound } from '../support/outbound.ts';
+import { type OutboundState, ports } from '../support/outbound-program.ts';
 
 // Ten thousand flows of one program through a real device, the real daemon and the connector's real outbound half.
 const limit = { timeout: 120_000 };
@@ -16,40 +15,21 @@ const firstLocalPort = 20_000;
 const peakMegabytes = 100;
 
 let machine: Machine;
-let connector: MachineProcess;
+let outbound: RunningOutbound;
 
 before(async () => {
   machine = await openMachine();
   // A program may use a port again one second after it closed it.
   await machine.run(['sh', '-c', 'echo 1 > /proc/sys/net/ipv4/tcp_tw_reuse']);
   await startDaemon(machine);
-  connector = machine.start([
-    process.execPath,
-    join(repositoryRoot, 'test/support/outbound-program.ts'),
-    JSON.stringify({ runtimeDirectory: machine.folder } satisfies OutboundOptions),
-  ]);
-  await connector.line();
+  outbound = await startOutbound(machine);
 }, limit);
 
 after(() => machine?.close());
 
-async function state(): Promise<OutboundState> {
-  connector.child.stdin?.write('state\n');
-  return JSON.parse(await connector.line()) as OutboundState;
-}
-
-function startFlows(wanted: Partial<FlowsWanted>): MachineProcess {
-  const options = { protocol: 'tcp', address, port: ports.echo, count: many, timeoutMs: 50_000, ...wanted };
-  return machine.start([
-    process.execPath,
-    join(repositoryRoot, 'test/support/flow-client.ts'),
-    JSON.stringify(options),
-  ]);
-}
-
-async function flows(wanted: Partial<FlowsWanted> = {}): Promise<FlowsSeen> {
-  return JSON.parse(await startFlows(wanted).line()) as FlowsSeen;
-}
+const state = (): Promise<OutboundState> => outbound.state();
+const flows = (wanted: Partial<FlowsWanted> = {}): Promise<FlowsSeen> =>
+  seenBy(startFlows(machine, { address, count: many, ...wanted }));
 
 /** Nothing is kept for a flow that is over, in the daemon or in the connector. */
 async function assertGone(idle: OutboundState): Promise<void> {
@@ -68,6 +48,7 @@ test(
     for (const [round, wanted] of [
       ['the program ends first', { port: ports.echo }],
       ['the same ports again at once', { port: ports.echo }],
+      ['the program gives all up at once', { isAborted: true }],
       ['the far end ends first', { port: ports.endsFirst, isEndedByPeer: true }],
       ['the same ports again at once, while the listener waits', { port: ports.endsFirst, isEndedByPeer: true }],
     ] as const) {
@@ -86,7 +67,7 @@ test(
 
 test('five thousand connections to a place that never answers do not stop others', limit, async (t) => {
   const idle = await state();
-  const flood = startFlows({ port: ports.silent, count: 5_000, atOnce: 5_000, timeoutMs: 12_000 });
+  const flood = startFlows(machine, { address, port: ports.silent, count: 5_000, atOnce: 5_000, timeoutMs: 12_000 });
   const flooded = await waitFor('the flood', 10_000, async () => {
     const now = await state();
     return now.dials - idle.dials > 500 ? now : undefined;
@@ -98,7 +79,7 @@ test('five thousand connections to a place that never answers do not stop others
   assert.equal(seen.right, 200);
   assert.deepEqual(seen.errors, {});
   assert.ok(seen.openMs < 3_000, `200 connections took ${seen.openMs} ms`);
-  assert.equal((JSON.parse(await flood.line()) as FlowsSeen).opened, 0);
+  assert.equal((await seenBy(flood)).opened, 0);
   await assertGone(idle);
 });
 
@@ -118,4 +99,15 @@ test('the daemon stays small', limit, async (t) => {
   const peak = Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]) / 1024;
   t.diagnostic(`peak ${peak.toFixed(0)} MB`);
   assert.ok(peak < peakMegabytes, `${peak} MB`);
+});
+
+test('a connector that has no descriptors left refuses, keeps what is open, and serves again', limit, async (t) => {
+  await outbound.process.kill();
+  outbound = await startOutbound(machine, { maxDescriptors: 600 });
+  const idle = await state();
+  const seen = await flows({ count: 1_500, timeoutMs: 20_000 });
+  t.diagnostic(JSON.stringify(seen));
+  assert.ok(seen.right > 400, `${seen.right} of 1,500`);
+  await assertGone(idle);
+  assert.equal((await flows({ count: 300 })).right, 300);
 });

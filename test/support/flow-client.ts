@@ -17,6 +17,10 @@ export interface FlowsWanted {
   readonly atOnce?: number;
   /** Waits for the far end's bytes and end before it ends itself. */
   readonly isEndedByPeer?: boolean;
+  /** Resets each connection once all are open. */
+  readonly isAborted?: boolean;
+  /** Of each flow's message; 64 unless said. */
+  readonly bytes?: number;
   readonly timeoutMs: number;
 }
 
@@ -30,7 +34,7 @@ export interface FlowsSeen {
   readonly totalMs: number;
 }
 
-const bytesOf = (index: number): Buffer => Buffer.alloc(64, `flow ${index} `);
+const bytesOf = ({ bytes = 64 }: FlowsWanted, index: number): Buffer => Buffer.alloc(bytes, `flow ${index} `);
 
 async function openAll(wanted: FlowsWanted, fail: (code: string) => void): Promise<(Socket | undefined)[]> {
   const { address, port, count, firstLocalPort, atOnce = 500 } = wanted;
@@ -55,17 +59,20 @@ async function openAll(wanted: FlowsWanted, fail: (code: string) => void): Promi
   return sockets;
 }
 
-function talk(socket: Socket, index: number, isEndedByPeer: boolean): Promise<string | undefined> {
+function talk(socket: Socket, wanted: FlowsWanted, index: number): Promise<string | undefined> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
-    const sent = bytesOf(index);
+    const sent = bytesOf(wanted, index);
     socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
     socket.on('data', (chunk) => chunks.push(chunk));
     socket.on('end', () => {
       socket.end();
       resolve(Buffer.concat(chunks).equals(sent) ? undefined : 'other bytes');
     });
-    if (isEndedByPeer) {
+    if (wanted.isAborted) {
+      socket.resetAndDestroy();
+      resolve(undefined);
+    } else if (wanted.isEndedByPeer) {
       socket.write(sent);
     } else {
       socket.end(sent);
@@ -73,10 +80,11 @@ function talk(socket: Socket, index: number, isEndedByPeer: boolean): Promise<st
   });
 }
 
-function datagram({ address, port }: FlowsWanted, index: number): Promise<string | undefined> {
+function datagram(wanted: FlowsWanted, index: number): Promise<string | undefined> {
+  const { address, port } = wanted;
   return new Promise((resolve) => {
     const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
-    const sent = bytesOf(index);
+    const sent = bytesOf(wanted, index);
     const end = (result?: string): void => {
       socket.close();
       resolve(result);
@@ -88,7 +96,7 @@ function datagram({ address, port }: FlowsWanted, index: number): Promise<string
 }
 
 async function main(wanted: FlowsWanted): Promise<void> {
-  const { protocol, count, isEndedByPeer = false, timeoutMs } = wanted;
+  const { protocol, count, timeoutMs } = wanted;
   const errors: Record<string, number> = {};
   let opened = 0;
   let right = 0;
@@ -118,7 +126,7 @@ async function main(wanted: FlowsWanted): Promise<void> {
     const sockets = await openAll(wanted, fail);
     openMs = Math.round(performance.now() - started);
     opened = sockets.filter(Boolean).length;
-    await Promise.all(sockets.map(async (socket, index) => socket && note(await talk(socket, index, isEndedByPeer))));
+    await Promise.all(sockets.map(async (socket, index) => socket && note(await talk(socket, wanted, index))));
   }
   report();
 }
