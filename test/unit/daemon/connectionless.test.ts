@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseSubnet } from '../../../src/base/index.ts';
 import type { Carrier } from '../../../src/daemon/flow/carrier.ts';
+import { Drops } from '../../../src/daemon/flow/drops.ts';
+import { Fragments } from '../../../src/daemon/flow/fragments.ts';
 import { maxHalfOpen, maxHalfOpenOfOne } from '../../../src/daemon/flow/gate.ts';
 import { Pipeline } from '../../../src/daemon/flow/pipeline.ts';
 import { complement, sumWords } from '../../../src/daemon/packet/checksum.ts';
+import { PacketView } from '../../../src/daemon/packet/view.ts';
 import { FakeTun } from '../../../src/daemon/tun/fake.ts';
 import type { DialFrame, DialQuestion, DialResult } from '../../../src/protocol/index.ts';
 import { HandClock } from '../manager/hand-clock.ts';
@@ -211,6 +214,36 @@ test('a datagram beyond what IP carries never reaches the device', () => {
   pipeline.receive(made, { type: 'datagram', id, payload: new Uint8Array(65_508) });
   pipeline.flush();
   assert.deepEqual(written(), []);
+});
+
+test('an IPv6 datagram for a container goes in fragments that fit everywhere, and for this machine whole', () => {
+  const { device, pipeline, made, answer, dials, raw } = setup();
+  for (const [source, pieces] of [
+    ['fd30::2', 5],
+    ['fd00::', 1],
+  ] as const) {
+    device.inject(datagram({ ...ends6, source: ip(source) }, new Uint8Array(3)));
+    answer('ok');
+    pipeline.receive(made, { type: 'datagram', id: dials().at(-1)?.id ?? 0, payload });
+    pipeline.flush();
+    const written = raw();
+    assert.equal(written.length, pieces);
+    assert.ok(pieces === 1 || written.every(({ length }) => length <= 1_280));
+    const expected = datagram(
+      { source: ends6.destination, sourcePort: 9_001, destination: ip(source), destinationPort: 5_000 },
+      payload,
+    );
+    const view = new PacketView();
+    const fragments = new Fragments(new Drops());
+    const whole =
+      pieces === 1
+        ? written[0]
+        : written.reduce<Uint8Array | undefined>((_, each) => {
+            assert.equal(view.parse(each, 0, each.length), 'fragment');
+            return fragments.add(view, 0);
+          }, undefined);
+    assert.deepEqual(Buffer.from(whole ?? []), Buffer.from(expected));
+  }
 });
 
 const syn = { source: '10.100.0.0', sourcePort: 1_000, destination: '10.100.3.4', destinationPort: 80 };
