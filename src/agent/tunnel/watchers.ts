@@ -30,7 +30,17 @@ export class DialWatchers {
       wake();
       return true;
     };
-    const abort = (): void => wake();
+    // With the signal and not with the loop: that may hang on a request that nobody reads any more.
+    const leave = (): void => {
+      if (this.#watchers.get(sessionId) === push) {
+        this.#watchers.delete(sessionId);
+      }
+      this.#gone.fire(push);
+    };
+    const abort = (): void => {
+      leave();
+      wake();
+    };
     signal.addEventListener('abort', abort, { once: true });
     this.#watchers.set(sessionId, push);
     try {
@@ -46,10 +56,7 @@ export class DialWatchers {
       }
     } finally {
       signal.removeEventListener('abort', abort);
-      if (this.#watchers.get(sessionId) === push) {
-        this.#watchers.delete(sessionId);
-      }
-      this.#gone.fire(push);
+      leave();
     }
   }
 }
