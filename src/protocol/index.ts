@@ -63,6 +63,7 @@ export {
   agentHealthPort,
   appEnvironmentPrefix,
   firstAgentPort,
+  replacedContainer,
   type SidecarConfig,
   type SidecarContainer,
   type SidecarPort,
