@@ -56,11 +56,11 @@ export const numericTargetPort = (service: string, port: number): NearfieldError
     'Give the container port a name, and use that name as targetPort of the service.',
   );
 
-export const portAlreadyIntercepted = (port: number, client: string, name: string): NearfieldError =>
+export const portAlreadyIntercepted = (port: string, client: string, name: string): NearfieldError =>
   failure(
     'already_exists',
     'manager.port-already-intercepted',
-    `container port ${port} is already intercepted by ${client}, intercept ${name}`,
+    `container port ${port.replace('/TCP', '')} is already intercepted by ${client}, intercept ${name}`,
   );
 
 export const interceptExists = (name: string): NearfieldError =>

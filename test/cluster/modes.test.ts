@@ -25,10 +25,7 @@ type Mode = (typeof modes)[number];
 
 /** What the cluster's side does not do yet, and what has to be there for it. */
 const awaited: Partial<Record<Mode | Kind, string>> = {
-  filtered: 'filters in traffic-manager and traffic-agent',
-  wiretap: 'wiretaps in traffic-manager and traffic-agent',
   replace: 'replaced containers in the injector',
-  datagrams: 'UDP in the traffic-agent',
   numeric: 'the init container',
 };
 /** Cells that cannot be, or that say nothing new; docs/modes.md has the reasons. */

@@ -48,18 +48,22 @@ const maxPortNameLength = 15;
 function hiddenNames(containers: readonly V1Container[], config: SidecarConfig): Map<string, string> {
   const used = new Set(containers.flatMap(({ ports = [] }) => ports.map(({ name }) => name)));
   const hidden = new Map<string, string>();
-  for (const { containerPortName: name } of config.containers.flatMap(({ intercepts }) => intercepts)) {
-    if (name !== undefined && !hidden.has(name)) {
+  for (const { containerPortName: name, protocol } of config.containers.flatMap(({ intercepts }) => intercepts)) {
+    const key = hiddenKey(name ?? '', protocol);
+    if (name !== undefined && !hidden.has(key)) {
       let candidate = cut(`tm-${name}`, maxPortNameLength);
       for (let count = 1; used.has(candidate); count++) {
         candidate = `${cut(`tm-${name}`, maxPortNameLength - 1 - String(count).length)}-${count}`;
       }
       used.add(candidate);
-      hidden.set(name, candidate);
+      hidden.set(key, candidate);
     }
   }
   return hidden;
 }
+
+/** In different containers the same name may stand for a TCP and a UDP port. */
+const hiddenKey = (name: string, protocol = 'TCP'): string => `${name}/${protocol}`;
 
 const cut = (name: string, length: number): string => name.slice(0, length).replace(/-+$/, '');
 
@@ -72,8 +76,8 @@ const configOf = (name: string, config: SidecarConfig): SidecarContainer | undef
  */
 function hidePorts(container: V1Container, index: number, hidden: ReadonlyMap<string, string>): PatchOperation[] {
   const base = `/spec/containers/${index}`;
-  const rename = (port: unknown, path: string): PatchOperation[] => {
-    const value = typeof port === 'string' ? hidden.get(port) : undefined;
+  const rename = (port: unknown, path: string, protocol = 'TCP'): PatchOperation[] => {
+    const value = typeof port === 'string' ? hidden.get(hiddenKey(port, protocol)) : undefined;
     return value === undefined ? [] : [{ op: 'replace', path: `${base}/${path}`, value }];
   };
   const { livenessProbe, readinessProbe, startupProbe, lifecycle } = container;
@@ -85,9 +89,7 @@ function hidePorts(container: V1Container, index: number, hidden: ReadonlyMap<st
     'lifecycle/preStop': lifecycle?.preStop,
   };
   return [
-    ...(container.ports ?? []).flatMap(({ name, protocol = 'TCP' }, at) =>
-      protocol === 'TCP' ? rename(name, `ports/${at}/name`) : [],
-    ),
+    ...(container.ports ?? []).flatMap(({ name, protocol }, at) => rename(name, `ports/${at}/name`, protocol)),
     ...Object.entries(handlers).flatMap(([key, handler]) => [
       ...rename(handler?.httpGet?.port, `${key}/httpGet/port`),
       ...rename(handler?.tcpSocket?.port, `${key}/tcpSocket/port`),
@@ -103,7 +105,9 @@ interface PortUser {
 
 function agentContainer(containers: readonly V1Container[], { config, image, pullPolicy }: PatchOptions): object {
   const ports = new Map(
-    config.containers.flatMap(({ intercepts }) => intercepts).map((port) => [port.containerPortName, port]),
+    config.containers
+      .flatMap(({ intercepts }) => intercepts)
+      .map((port) => [hiddenKey(port.containerPortName ?? '', port.protocol), port]),
   );
   return {
     name: agentContainerName,

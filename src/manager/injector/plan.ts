@@ -8,7 +8,6 @@ import {
   noServicePort,
   notInterceptable,
   numericTargetPort,
-  unsupported,
 } from '../errors.ts';
 
 export const annotation = {
@@ -71,14 +70,22 @@ export function choosePort(
   service: string,
 ): PortTarget {
   const [id = '', protocol] = identifier.split('/');
+  const isMeant = ({ servicePort, containerPort, portName }: PortTarget): boolean =>
+    servicePort.name === id || servicePort.port === Number(id) || portName === id || containerPort === Number(id);
   const matching = targets.filter(
     (target) =>
       (!service || target.serviceName === service) &&
       (!protocol || target.protocol === protocol.toUpperCase()) &&
-      (!id || target.servicePort.name === id || target.servicePort.port === Number(id)),
+      (!id || isMeant(target)),
   );
-  // What can be intercepted goes before what cannot.
-  const able = matching.filter(canDivert);
+  // What can be intercepted goes before what cannot; the service's own name or number before the container's.
+  const byService = matching.filter(
+    ({ servicePort }) => id && (servicePort.name === id || servicePort.port === Number(id)),
+  );
+  const meant = (byService.length > 0 ? byService : matching).filter(canDivert);
+  // Whoever names no protocol means TCP where there is one.
+  const tcp = meant.filter((target) => target.protocol === 'TCP');
+  const able = protocol || tcp.length === 0 ? meant : tcp;
   const candidates = able.length === 0 ? matching : able;
   const [only, another] = candidates;
   if (!only) {
@@ -90,17 +97,14 @@ export function choosePort(
       candidates.map(({ servicePort }) => servicePort.name ?? String(servicePort.port)),
     );
   }
-  if (only.protocol === 'UDP') {
-    throw unsupported(`diverting the UDP port ${only.containerPort}`);
-  }
   if (only.portName === undefined) {
     throw numericTargetPort(only.serviceName, only.containerPort);
   }
   return only;
 }
 
-/** The agent can only take the place of a named port, and it forwards TCP: any other port must stay where it is. */
-const canDivert = ({ portName, protocol }: PortTarget): boolean => portName !== undefined && protocol === 'TCP';
+/** The agent can only take the place of a named port: any other port must stay where it is. */
+const canDivert = ({ portName }: PortTarget): boolean => portName !== undefined;
 
 export interface PlanOptions {
   readonly managerHost: string;

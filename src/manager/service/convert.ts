@@ -68,7 +68,11 @@ export function agentPodSnapshot(store: Store, client: ClientSession): wire.Agen
   return create(wire.AgentPodInfoSnapshotSchema, { agents });
 }
 
-/** A client sees its own intercepts, an agent those of its workload, and no session everything. */
+/**
+ * A client sees its own intercepts, an agent those of its workload, and no session everything. Environments and mounts
+ * are for whoever intercepts alone; a session's id is a key, which only the agent needs that listens for it: without a
+ * session there is none, and the intercept's id, which holds it, is its name.
+ */
 export function interceptSnapshot(store: Store, sessionId: string): wire.InterceptInfoSnapshot {
   const agent = store.agents.get(sessionId);
   const intercepts = [...store.intercepts.values()]
@@ -80,7 +84,20 @@ export function interceptSnapshot(store: Store, sessionId: string): wire.Interce
       return sessionId === '' || clientSession?.sessionId === sessionId;
     })
     .sort((a, b) => (a.id < b.id ? -1 : 1));
-  return create(wire.InterceptInfoSnapshotSchema, { intercepts });
+  const isOwner = !agent && sessionId !== '';
+  return create(wire.InterceptInfoSnapshotSchema, {
+    intercepts: isOwner ? intercepts : intercepts.map((each) => withoutSecrets(each, agent !== undefined)),
+  });
+}
+
+function withoutSecrets(info: wire.InterceptInfo, keepsSession: boolean): wire.InterceptInfo {
+  const { id, spec, disposition, message, clientSession, podIp, podName, mechanismArgsDesc } = info;
+  return create(wire.InterceptInfoSchema, {
+    ...(spec ? { spec: keepsSession ? spec : { ...spec, headerFilters: {} } } : {}),
+    ...{ disposition, message, podIp, podName, mechanismArgsDesc },
+    id: keepsSession ? id : (spec?.name ?? ''),
+    ...(keepsSession && clientSession ? { clientSession } : {}),
+  });
 }
 
 /** Every workload that is new or has changed since `known`; `known` is brought up to date. */

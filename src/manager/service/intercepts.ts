@@ -1,14 +1,23 @@
 import { create } from '@bufbuild/protobuf';
 import { type Clock, cancelled, type Disposable, type Logger, toError } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
-import { type SidecarConfig, wire } from '../../protocol/index.ts';
+import { filterFault, hasFilters, type SidecarConfig, wire } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import { badRequest, noSuchIntercept, noSuchWorkload, portAlreadyIntercepted, unsupported } from '../errors.ts';
 import { parseConfig } from '../injector/config.ts';
-import { annotation, choosePort, type PlanOptions, planSidecar, portTargets } from '../injector/plan.ts';
+import {
+  annotation,
+  choosePort,
+  type PlanOptions,
+  type PortTarget,
+  planSidecar,
+  portTargets,
+} from '../injector/plan.ts';
 import { recreatePods, waitForAgent } from '../rollout/rollout.ts';
 import type { ClientSession, Store } from '../state/store.ts';
+import { holderOf, portsOf } from './claims.ts';
 
+const { NO_MECHANISM } = wire.InterceptDispositionType;
 /** A roll-out that was asked for is not asked for again within this time. */
 const recreationMs = 60_000;
 
@@ -83,7 +92,7 @@ export class Intercepts {
   /** A dry run: nothing in the cluster changes. A user's mistake is an answer, not a failed call. */
   prepare(client: ClientSession, spec: wire.InterceptSpec): wire.PreparedIntercept {
     try {
-      const { workload, target } = this.#resolve(client, spec);
+      const { workload, target, complete } = this.#resolve(client, spec);
       return create(wire.PreparedInterceptSchema, {
         namespace: workload.namespace,
         serviceUid: target.serviceUid,
@@ -94,6 +103,7 @@ export class Intercepts {
         protocol: target.protocol,
         containerName: target.container.name,
         containerPort: target.containerPort,
+        podPorts: complete.podPorts,
       });
     } catch (error) {
       const { message, hint } = toError(error);
@@ -105,26 +115,22 @@ export class Intercepts {
     if (!spec.name || !spec.client || !spec.agent || !spec.namespace || !spec.mechanism) {
       throw badRequest('an intercept needs name, client, agent, namespace and mechanism');
     }
-    const { workload, target } = this.#resolve(client, spec);
+    const { workload, complete } = this.#resolve(client, spec);
     await this.ensureAgent(workload, signal);
     // Half a minute may have passed: the client may be gone, and somebody else may have been quicker.
     this.#deps.store.client(client.id);
     if (signal.aborted) {
       throw cancelled(signal);
     }
-    this.#checkFree(client, spec, workload, target.containerPort);
-    const complete = {
-      ...spec,
-      workloadKind: workload.kind,
-      serviceUid: target.serviceUid,
-      serviceName: target.serviceName,
-      servicePortName: target.servicePort.name ?? '',
-      servicePort: target.servicePort.port,
-      protocol: target.protocol,
-      containerName: target.container.name,
-      containerPort: target.containerPort,
-    };
-    return this.#deps.store.addIntercept(client, complete);
+    this.#checkFree(client, complete);
+    const agents = this.#deps.store.agentsOf(workload.name, workload.namespace);
+    const isKnown = agents.every(({ info }) => info.mechanisms.some(({ name }) => name === spec.mechanism));
+    return this.#deps.store.addIntercept(
+      client,
+      complete,
+      // An agent that does not know filters would divert everything.
+      isKnown ? undefined : { disposition: NO_MECHANISM, message: `No agent has mechanism ${spec.mechanism}` },
+    );
   }
 
   remove(client: ClientSession, name: string): void {
@@ -198,15 +204,30 @@ export class Intercepts {
   #resolve(client: ClientSession, spec: wire.InterceptSpec) {
     checkSupported(spec);
     const workload = this.find(spec.agent, spec.namespace || client.info.namespace, spec.workloadKind);
-    const target = choosePort(
-      portTargets(this.#deps.view, workload),
-      workload.name,
-      spec.portIdentifier,
-      spec.serviceName,
-    );
+    const targets = portTargets(this.#deps.view, workload);
+    const target = choosePort(targets, workload.name, spec.portIdentifier, spec.serviceName);
     planSidecar(this.#deps.view, workload, this.#deps.plan);
-    this.#checkFree(client, spec, workload, target.containerPort);
-    return { workload, target };
+    const complete = {
+      ...spec,
+      namespace: workload.namespace,
+      workloadKind: workload.kind,
+      serviceUid: target.serviceUid,
+      serviceName: target.serviceName,
+      servicePortName: target.servicePort.name ?? '',
+      servicePort: target.servicePort.port,
+      protocol: target.protocol,
+      // Whose environment it is may be said; the port's container is what is meant otherwise.
+      containerName: spec.containerName || target.container.name,
+      containerPort: target.containerPort,
+      podPorts: spec.podPorts.map((text) => resolvePodPort(targets, workload.name, text)),
+    };
+    checkContainer(workload, complete.containerName);
+    const ports = portsOf(complete);
+    if (new Set(ports).size < ports.length) {
+      throw badRequest('the same port is named twice');
+    }
+    this.#checkFree(client, complete);
+    return { workload, target, complete };
   }
 
   /** A person whose connector was killed comes back before the lease is over: what they held is theirs to take up. */
@@ -215,31 +236,57 @@ export class Intercepts {
     return holder.spec?.client === client.info.name && previous !== client.id && !this.#deps.isListening(previous);
   }
 
-  #checkFree(client: ClientSession, spec: wire.InterceptSpec, workload: Workload, containerPort: number): void {
-    const holder = this.#deps.store.holderOf(workload.name, workload.namespace, containerPort);
-    if (holder && holder.id !== `${client.id}:${spec.name}` && this.#isAbandonedBy(client, holder)) {
-      this.#deps.store.removeIntercept(holder.id);
-    } else if (holder && holder.id !== `${client.id}:${spec.name}`) {
-      throw portAlreadyIntercepted(containerPort, holder.spec?.client ?? '', holder.spec?.name ?? '');
+  #checkFree(client: ClientSession, spec: wire.InterceptSpec): void {
+    const { store } = this.#deps;
+    const others = [...store.intercepts.values()].filter(({ id }) => id !== `${client.id}:${spec.name}`);
+    const found = holderOf(others, spec);
+    if (!found) {
+      return;
     }
+    const { holder, port } = found;
+    if (!this.#isAbandonedBy(client, holder)) {
+      throw portAlreadyIntercepted(port, holder.spec?.client ?? '', holder.spec?.name ?? '');
+    }
+    store.removeIntercept(holder.id);
+    this.#checkFree(client, spec);
   }
 }
 
 /** Whoever asks for a part of the traffic must never get all of it instead. */
 function checkSupported(spec: wire.InterceptSpec): void {
-  const filtered = Object.keys(spec.headerFilters).length > 0 || spec.pathFilters.length > 0;
-  if (filtered || (spec.mechanism !== '' && spec.mechanism !== 'tcp')) {
-    throw unsupported('an intercept with filters');
+  const isFiltered = hasFilters(spec);
+  if (isFiltered !== (spec.mechanism === 'http') && spec.mechanism !== '') {
+    throw badRequest(
+      isFiltered
+        ? 'filters belong to the mechanism http'
+        : `the mechanism ${spec.mechanism} is not known without filters`,
+    );
   }
-  if (spec.wiretap) {
-    throw unsupported('a wiretap');
+  const fault = isFiltered ? filterFault(spec) : undefined;
+  if (fault) {
+    throw badRequest(fault);
   }
   if (spec.replace || spec.noDefaultPort) {
     throw unsupported('replacing a container');
   }
-  if (spec.podPorts.length > 0) {
-    throw unsupported('an intercept of several ports');
+}
+
+function checkContainer(workload: Workload, name: string): void {
+  const containers = workload.object.spec?.template?.spec?.containers ?? [];
+  if (!containers.some((each) => each.name === name)) {
+    throw badRequest(`${workload.name} has no container ${name}`);
   }
+}
+
+/** `http:3000` becomes `8080:3000`, so that what it means does not depend on the cluster's next change. */
+function resolvePodPort(targets: readonly PortTarget[], workload: string, text: string): string {
+  const match = /^([\w-]+)(?::(\d{1,5}))?(?:\/(TCP|UDP))?$/i.exec(text);
+  if (!match) {
+    throw badRequest(`${text.slice(0, 60)} is no further port`);
+  }
+  const [, remote = '', local, protocol = 'TCP'] = match;
+  const { containerPort, protocol: found } = choosePort(targets, workload, `${remote}/${protocol}`, '');
+  return `${containerPort}:${local ?? containerPort}${found === 'UDP' ? '/UDP' : ''}`;
 }
 
 const keyOf = ({ kind, namespace, name }: Workload): string => `${kind}/${namespace}/${name}`;

@@ -20,7 +20,7 @@ export interface AgentSession {
 const ownLeaseMs = 15_000;
 const stockLeaseMs = 24 * 3_600_000;
 const agentLeaseMs = 70_000;
-const { ACTIVE, WAITING, NO_AGENT } = wire.InterceptDispositionType;
+const { WAITING, NO_AGENT } = wire.InterceptDispositionType;
 
 /**
  * Sessions, agents and intercepts: one place, every change an event, snapshots out. It does no I/O; whoever watches
@@ -127,7 +127,12 @@ export class Store {
     return [...this.agents.values()].filter((agent) => agent.info.name === name && agent.info.namespace === namespace);
   }
 
-  addIntercept(client: ClientSession, spec: wire.InterceptSpec): wire.InterceptInfo {
+  /** Without `refused` it waits for the verdict of an agent. */
+  addIntercept(
+    client: ClientSession,
+    spec: wire.InterceptSpec,
+    refused?: { readonly disposition: wire.InterceptDispositionType; readonly message: string },
+  ): wire.InterceptInfo {
     const id = `${client.id}:${spec.name}`;
     if (this.intercepts.has(id)) {
       throw interceptExists(spec.name);
@@ -138,6 +143,7 @@ export class Store {
       spec,
       disposition: hasAgent ? WAITING : NO_AGENT,
       message: hasAgent ? 'Waiting for Agent approval' : 'no traffic-agent is running',
+      ...refused,
       clientSession: { sessionId: client.id, managerInstallId: this.installId },
     });
     this.intercepts.set(id, intercept);
@@ -184,18 +190,6 @@ export class Store {
         this.addIntercept(client, spec);
       }
     }
-  }
-
-  /** Who diverts this port now, if anybody. */
-  holderOf(workload: string, namespace: string, containerPort: number): wire.InterceptInfo | undefined {
-    return [...this.intercepts.values()].find(
-      ({ spec, disposition }) =>
-        spec?.agent === workload &&
-        spec.namespace === namespace &&
-        spec.containerPort === containerPort &&
-        !spec.wiretap &&
-        (disposition === ACTIVE || disposition === WAITING || disposition === NO_AGENT),
-    );
   }
 
   #interceptsOf(info: wire.AgentInfo): wire.InterceptInfo[] {

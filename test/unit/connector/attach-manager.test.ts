@@ -123,7 +123,7 @@ test('an ingest has the environment and blocks nobody', limit, async () => {
 
 const awaited = { ...limit, todo: 'the traffic-manager does not serve it yet' };
 
-test('attachments with different filters, wiretaps and one without a filter share a port', awaited, async () => {
+test('attachments with different filters, wiretaps and one without a filter share a port', limit, async () => {
   const port = await openManager();
   const [mine, theirs] = [await connect(port), await connect(port)];
   const made = await mine.attach(personal('ann'));
@@ -134,14 +134,14 @@ test('attachments with different filters, wiretaps and one without a filter shar
   await mine.attach(web());
 });
 
-test('the same filter twice is refused with the name of who has it', awaited, async () => {
+test('the same filter twice is refused with the name of who has it', limit, async () => {
   const port = await openManager();
   const [mine, theirs] = [await connect(port), await connect(port)];
   await theirs.attach(personal('ann'));
   await assert.rejects(mine.attach(web({ filters: { headers: { 'X-User': 'ann' } } })), /@/);
 });
 
-test('several ports and datagrams come to where they are wanted', awaited, async () => {
+test('several ports and datagrams come to where they are wanted', limit, async () => {
   const attachments = await connect(await openManager());
   await attachments.attach(
     web({

@@ -115,16 +115,19 @@ for (const value of ['disabled', 'false']) {
   });
 }
 
-test('a UDP port stays with the application, because the agent would swallow its datagrams', () => {
+test('a UDP port is taken over as a TCP port is', () => {
   const container = { ...webContainer, ports: [{ name: 'dns', containerPort: 53, protocol: 'UDP' }] };
   const dns = service('web', 'web', [{ name: 'dns', port: 53, targetPort: 'dns', protocol: 'UDP' }]);
   const cluster = new FakeCluster(deployment({ containers: [container] }), dns);
   const { containers } = planSidecar(cluster.view, cluster.workload('web'), planOptions);
-  assert.deepEqual(containers[0]?.intercepts, []);
-  assert.throws(() => choose(cluster), reasonOf('manager.unsupported'));
+  assert.deepEqual(
+    containers[0]?.intercepts.map(({ containerPort, protocol }) => [containerPort, protocol]),
+    [[53, 'UDP']],
+  );
+  assert.equal(choose(cluster).protocol, 'UDP');
 });
 
-test('of a TCP and a UDP port the one that can be diverted is meant', () => {
+test('of a TCP and a UDP port the TCP one is meant by whoever names none', () => {
   const ports = [
     { name: 'udp', containerPort: 9001, protocol: 'UDP' },
     { name: 'tcp', containerPort: 9000 },

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
+import { create } from '@bufbuild/protobuf';
 import { type Client, Code, ConnectError, createClient, createRouterTransport } from '@connectrpc/connect';
+import { interceptSnapshot } from '../../../src/manager/service/convert.ts';
 import { wire } from '../../../src/protocol/index.ts';
 import { deployment, FakeCluster, podOf, service, webService } from './fake-cluster.ts';
 import { fakeManager } from './fake-manager.ts';
@@ -188,27 +190,61 @@ test('pods tell after a restart which workloads have an agent', () => {
   assert.equal(parts.intercepts.configOf(cluster.workload('web'))?.agentName, 'web');
 });
 
-const partial: [string, Parameters<typeof interceptSpec>[0]][] = [
-  ['a wiretap', { wiretap: true }],
-  ['a replaced container', { replace: true }],
-  ['an intercept by header', { headerFilters: { 'x-user': 'ann' } }],
-  ['an intercept by path', { pathFilters: ['/api'] }],
-  ['another mechanism', { mechanism: 'http' }],
-  ['several ports', { podPorts: ['9000'] }],
+test('environments and session ids are for those who intercept: nobody else reads them', async () => {
+  const session = await arrive();
+  cluster.put(podOf('web', '1'));
+  parts.store.addAgent('agent:1', agentInfo());
+  await manager.createIntercept({ session, interceptSpec: interceptSpec() });
+  const agent = parts.store.agents.get('agent:1');
+  assert.ok(agent);
+  const verdict = { id: `${session.sessionId}:web`, disposition: wire.InterceptDispositionType.ACTIVE };
+  parts.store.review(agent, create(wire.ReviewInterceptRequestSchema, { ...verdict, environment: { PASSWORD: 'x' } }));
+  const seenBy = (sessionId: string): string =>
+    JSON.stringify(
+      interceptSnapshot(parts.store, sessionId).intercepts.map(({ id, environment, clientSession, spec }) => [
+        id,
+        environment,
+        clientSession?.sessionId,
+        spec?.name,
+      ]),
+    );
+  assert.match(seenBy(session.sessionId), /PASSWORD/);
+  assert.doesNotMatch(seenBy('agent:1'), /PASSWORD/);
+  assert.match(seenBy('agent:1'), new RegExp(session.sessionId), 'the agent diverts to that session');
+  assert.doesNotMatch(seenBy(''), /PASSWORD/);
+  assert.doesNotMatch(seenBy(''), new RegExp(session.sessionId));
+  assert.match(seenBy(''), /web/);
+});
+
+const faulty: [string, Parameters<typeof interceptSpec>[0], RegExp][] = [
+  ['filters without the mechanism for them', { headerFilters: { 'x-user': 'ann' } }, /mechanism http/],
+  ['the mechanism for filters without one', { mechanism: 'http' }, /without filters/],
+  ['a filter that is none', { mechanism: 'http', headerFilters: { 'x-user': '(' } }, /no regular expression/],
+  ['a further port that does not exist', { podPorts: ['9000'] }, /no service port 9000/],
+  ['a further port that is none', { podPorts: ['; rm'] }, /no further port/],
+  ['the same port twice', { podPorts: ['http:4000'] }, /named twice/],
+  ['a container that does not exist', { containerName: 'nobody' }, /no container nobody/],
 ];
 
-for (const [what, more] of partial) {
-  test(`${what} is refused, never answered with all of the traffic`, async () => {
+for (const [what, more, why] of faulty) {
+  test(`${what}: refused before anything in the cluster changes, never answered with all of the traffic`, async () => {
     const session = await arrive();
     const prepared = await manager.prepareIntercept({ session, interceptSpec: interceptSpec(more) });
-    assert.match(prepared.error, /not supported/);
-    await assert.rejects(
-      manager.createIntercept({ session, interceptSpec: interceptSpec(more) }),
-      failsWith(Code.Unimplemented),
-    );
+    assert.match(prepared.error, why);
+    await assert.rejects(manager.createIntercept({ session, interceptSpec: interceptSpec(more) }));
     assert.deepEqual(cluster.calls, []);
   });
 }
+
+test('an agent that does not know filters gets no intercept with some', async () => {
+  const session = await arrive();
+  cluster.put(podOf('web', '1'));
+  parts.store.addAgent('agent:old', agentInfo({ mechanisms: [{ name: 'tcp', product: 'p', version: 'v2.24.0' }] }));
+  const spec = interceptSpec({ mechanism: 'http', headerFilters: { 'x-user': 'ann' } });
+  const { disposition, message } = await manager.createIntercept({ session, interceptSpec: spec });
+  assert.equal(disposition, wire.InterceptDispositionType.NO_MECHANISM);
+  assert.match(message, /No agent has mechanism http/);
+});
 
 test('a client that leaves while its agent is on the way leaves no intercept behind', async () => {
   const session = await arrive();

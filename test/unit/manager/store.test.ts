@@ -144,13 +144,3 @@ test('after a restart a client restores what it held, and what exists stays as i
   store.restoreIntercepts(ann, [held]);
   assert.equal(intercept()?.disposition, ACTIVE);
 });
-
-test('the holder of a port is whoever diverts it or is about to', () => {
-  store.addIntercept(ann, interceptSpec());
-  assert.equal(store.holderOf('web', 'shop', 8080)?.id, 'ann:web');
-  assert.equal(store.holderOf('web', 'shop', 9090), undefined);
-  assert.equal(store.holderOf('web', 'elsewhere', 8080), undefined);
-  store.addAgent('agent:1', agentInfo());
-  review('agent:1', AGENT_ERROR);
-  assert.equal(store.holderOf('web', 'shop', 8080), undefined);
-});
