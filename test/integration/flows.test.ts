@@ -33,7 +33,7 @@ const flows = (wanted: Partial<FlowsWanted> = {}): Promise<FlowsSeen> =>
 
 /** Nothing is kept for a flow that is over, in the daemon or in the connector. */
 async function assertGone(idle: OutboundState): Promise<void> {
-  await waitFor('the end of all state', 10_000, async () => {
+  await waitFor('the end of all state', 15_000, async () => {
     const { tunnels, sockets, daemon: status } = await state();
     const left = tunnels + (sockets - idle.sockets) + status.flows.tcp + status.flows.halfOpen;
     return left === 0 ? true : undefined;
@@ -47,8 +47,7 @@ test(
     const idle = await state();
     for (const [round, wanted] of [
       ['the program ends first', { port: ports.echo }],
-      ['the same ports again at once', { port: ports.echo }],
-      ['the program gives all up at once', { isAborted: true }],
+      ['the same ports again at once, and all are given up together', { isAborted: true }],
       ['the far end ends first', { port: ports.endsFirst, isEndedByPeer: true }],
       ['the same ports again at once, while the listener waits', { port: ports.endsFirst, isEndedByPeer: true }],
     ] as const) {
@@ -67,7 +66,7 @@ test(
 
 test('five thousand connections to a place that never answers do not stop others', limit, async (t) => {
   const idle = await state();
-  const flood = startFlows(machine, { address, port: ports.silent, count: 5_000, atOnce: 5_000, timeoutMs: 12_000 });
+  const flood = startFlows(machine, { address, port: ports.silent, count: 5_000, atOnce: 5_000, timeoutMs: 9_000 });
   const flooded = await waitFor('the flood', 10_000, async () => {
     const now = await state();
     return now.dials - idle.dials > 500 ? now : undefined;
@@ -101,13 +100,17 @@ test('the daemon stays small', limit, async (t) => {
   assert.ok(peak < peakMegabytes, `${peak} MB`);
 });
 
-test('a connector that has no descriptors left refuses, keeps what is open, and serves again', limit, async (t) => {
-  await outbound.process.kill();
-  outbound = await startOutbound(machine, { maxDescriptors: 600 });
-  const idle = await state();
-  const seen = await flows({ count: 1_500, timeoutMs: 20_000 });
-  t.diagnostic(JSON.stringify(seen));
-  assert.ok(seen.right > 400, `${seen.right} of 1,500`);
-  await assertGone(idle);
-  assert.equal((await flows({ count: 300 })).right, 300);
-});
+test(
+  'a connector that has no descriptors left keeps what is open, and serves the others when it has',
+  limit,
+  async (t) => {
+    await outbound.process.kill();
+    outbound = await startOutbound(machine, { maxDescriptors: 600 });
+    const idle = await state();
+    const seen = await flows({ count: 1_500, timeoutMs: 20_000 });
+    t.diagnostic(JSON.stringify(seen));
+    assert.equal(seen.right, 1_500);
+    await assertGone(idle);
+    assert.equal((await flows({ count: 300 })).right, 300);
+  },
+);

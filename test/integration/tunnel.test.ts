@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { duplexPair } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { createClient } from '@connectrpc/connect';
 import { type NearfieldError, systemClock } from '../../src/base/index.ts';
@@ -12,6 +13,7 @@ import {
   openHttp2,
   openTunnel,
   relaySocket,
+  type TunnelStream,
 } from '../../src/protocol/transport/index.ts';
 
 // Connector and manager ends of the tunnel in one process: a local program ↔ relay ↔ HTTP/2 ↔ relay ↔ a server.
@@ -171,6 +173,51 @@ test('a reader that does not read stops the writer at the far end, and loses not
   await once(socket, 'end');
   assert.equal(read, total);
   socket.destroy();
+});
+
+test('bulk in both directions at once does not stand still', limit, async () => {
+  const total = 8 * 1024 * 1024;
+  const poured = (stream: TunnelStream): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const block = new Uint8Array(65_536);
+      let [sent, received] = [0, 0];
+      const pour = (): void => {
+        while (sent < total) {
+          sent += block.length;
+          if (!stream.sendData(block)) {
+            return;
+          }
+        }
+      };
+      stream.start({
+        onControl: () => undefined,
+        onData(slice) {
+          received += slice.length;
+          if (received === total) {
+            resolve();
+          }
+        },
+        onEnd: () => undefined,
+        onDrain: pour,
+        onClose: reject,
+      });
+      pour();
+    });
+  const other = createGrpcServer({
+    clock: systemClock,
+    service: 'manager',
+    routes: () => undefined,
+    acceptTunnel: (stream) => void poured(stream).catch(() => undefined),
+  });
+  // As through a port-forward: nothing between the ends takes more than a little.
+  const socket = connect({ port: await other.listen(0, '127.0.0.1'), host: '127.0.0.1' });
+  const [near, far] = duplexPair();
+  socket.pipe(far).pipe(socket);
+  const both = await openHttp2(near, { clock: systemClock });
+  await Promise.all(Array.from({ length: 4 }, () => poured(openTunnel(both, 'manager'))));
+  both.destroy();
+  socket.destroy();
+  await other.close();
 });
 
 test('a server that gives its sessions up is a reset here, not an end', limit, async () => {

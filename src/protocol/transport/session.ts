@@ -3,6 +3,7 @@ import { connect as connectTcp } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type Clock, type Disposable, withTimeout } from '../../base/index.ts';
 import { noHttp2Session } from '../errors.ts';
+import { Unblocked } from './unblocked.ts';
 
 /**
  * Windows: 4 MiB per stream under 64 MiB per connection keep 1 Gbit/s busy at 30 ms, and one stalled reader cannot
@@ -30,7 +31,8 @@ export async function openHttp2(
   over: Duplex | { readonly host: string; readonly port: number },
   options: OpenHttp2Options,
 ): Promise<ClientHttp2Session> {
-  const duplex = 'host' in over ? connectTcp({ host: over.host, port: over.port, noDelay: true }) : over;
+  // Over a bare socket HTTP/2 never leaves the kernel's side of Node, and is three times as fast as over any duplex.
+  const duplex = 'host' in over ? connectTcp({ host: over.host, port: over.port, noDelay: true }) : new Unblocked(over);
   const session = connect('http://traffic-manager', {
     createConnection: () => duplex,
     settings: { initialWindowSize: streamWindowBytes, enablePush: false },
