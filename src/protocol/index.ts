@@ -28,6 +28,7 @@ export {
   daemonProbeSchema,
   daemonProtocolVersion,
   daemonRuntimeDirectory,
+  daemonServiceFile,
   daemonSocketPaths,
   daemonStatusSchema,
   desiredDnsSchema,

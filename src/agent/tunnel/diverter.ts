@@ -115,9 +115,16 @@ export class Diverter {
     const key = keyOf(diversion.clientSession, id);
     const outcome = new Outcome(() => {
       void timer.dispose();
+      void listening.dispose();
       this.#waiting.delete(key);
     });
     const timer = this.#clock.after(dialTimeoutMs + roundtripLatencyMs, () => outcome.settle(undefined));
+    // The caller must not wait for somebody who is gone. Once fetched, the stream itself tells.
+    const listening = this.#watchers.onWatcherGone((each) => {
+      if (each === push && this.#waiting.has(key)) {
+        outcome.settle(undefined);
+      }
+    });
     this.#waiting.set(key, (stream) => new DialledTunnel(stream, outcome).handlers);
     const request = create(wire.DialRequestSchema, {
       connId: serializeConnId(id),

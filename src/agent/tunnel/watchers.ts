@@ -1,3 +1,4 @@
+import { Emitter } from '../../base/index.ts';
 import type { wire } from '../../protocol/index.ts';
 
 /** Dials that a client has not fetched yet. */
@@ -8,6 +9,9 @@ export type PushDial = (request: wire.DialRequest) => boolean;
 /** The clients that listen for dials (Agent.WatchDial). The newest call of a session counts. */
 export class DialWatchers {
   readonly #watchers = new Map<string, PushDial>();
+  readonly #gone = new Emitter<PushDial>();
+  /** A call has ended: what was asked by it and not fetched will not come. */
+  readonly onWatcherGone = this.#gone.event;
 
   /** Answers false when the client has too many to fetch; undefined when it does not listen. */
   of(sessionId: string): PushDial | undefined {
@@ -26,7 +30,17 @@ export class DialWatchers {
       wake();
       return true;
     };
-    const abort = (): void => wake();
+    // With the signal and not with the loop: that may hang on a request that nobody reads any more.
+    const leave = (): void => {
+      if (this.#watchers.get(sessionId) === push) {
+        this.#watchers.delete(sessionId);
+      }
+      this.#gone.fire(push);
+    };
+    const abort = (): void => {
+      leave();
+      wake();
+    };
     signal.addEventListener('abort', abort, { once: true });
     this.#watchers.set(sessionId, push);
     try {
@@ -42,9 +56,7 @@ export class DialWatchers {
       }
     } finally {
       signal.removeEventListener('abort', abort);
-      if (this.#watchers.get(sessionId) === push) {
-        this.#watchers.delete(sessionId);
-      }
+      leave();
     }
   }
 }

@@ -91,6 +91,11 @@ export class ManagerSession {
     void this.#keep();
   }
 
+  /** Asks the other end at once whether it is there; a link that is dead ends within seconds and is made anew. */
+  check(): void {
+    this.#link?.check();
+  }
+
   /** Leaves in order: the manager forgets us at once instead of after the lease. */
   async close(): Promise<void> {
     const link = this.#link;

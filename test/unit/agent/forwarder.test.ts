@@ -211,6 +211,20 @@ test('when the developer breaks off before an answer, the application answers', 
   assert.equal(await readAll(socket), 'app hello');
 });
 
+test(
+  'when the developer’s connection breaks before it has fetched, the application answers at once',
+  limit,
+  async () => {
+    forwarder.apply({ ...emptyPlan, whole: diversion });
+    const { next } = await developer();
+    const socket = call();
+    socket.end('hello');
+    await next();
+    session.destroy();
+    assert.equal(await readAll(socket), 'app hello', 'and no time has passed');
+  },
+);
+
 test('when nobody listens and the manager is away, the application answers at once', limit, async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
   const socket = call();
