@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { type Clock, cancelled, type Disposable, type Logger, toError } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
-import { type SidecarConfig, wire } from '../../protocol/index.ts';
+import { filterFault, filterKey, hasFilters, type SidecarConfig, wire } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import { badRequest, noSuchIntercept, noSuchWorkload, portAlreadyIntercepted, unsupported } from '../errors.ts';
 import { parseConfig } from '../injector/config.ts';
@@ -216,7 +216,11 @@ export class Intercepts {
   }
 
   #checkFree(client: ClientSession, spec: wire.InterceptSpec, workload: Workload, containerPort: number): void {
-    const holder = this.#deps.store.holderOf(workload.name, workload.namespace, containerPort);
+    if (spec.wiretap) {
+      // Copies are in nobody's way.
+      return;
+    }
+    const holder = this.#deps.store.holderOf(workload.name, workload.namespace, containerPort, filterKey(spec));
     if (holder && holder.id !== `${client.id}:${spec.name}` && this.#isAbandonedBy(client, holder)) {
       this.#deps.store.removeIntercept(holder.id);
     } else if (holder && holder.id !== `${client.id}:${spec.name}`) {
@@ -227,12 +231,12 @@ export class Intercepts {
 
 /** Whoever asks for a part of the traffic must never get all of it instead. */
 function checkSupported(spec: wire.InterceptSpec): void {
-  const filtered = Object.keys(spec.headerFilters).length > 0 || spec.pathFilters.length > 0;
-  if (filtered || (spec.mechanism !== '' && spec.mechanism !== 'tcp')) {
-    throw unsupported('an intercept with filters');
+  const fault = filterFault(spec);
+  if (fault) {
+    throw badRequest(fault);
   }
-  if (spec.wiretap) {
-    throw unsupported('a wiretap');
+  if (spec.mechanism !== '' && spec.mechanism !== 'tcp' && !(spec.mechanism === 'http' && hasFilters(spec))) {
+    throw unsupported(`the mechanism ${spec.mechanism} without filters`);
   }
   if (spec.replace || spec.noDefaultPort) {
     throw unsupported('replacing a container');

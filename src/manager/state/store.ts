@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { type Clock, Emitter } from '../../base/index.ts';
-import { wire } from '../../protocol/index.ts';
+import { filterKey, wire } from '../../protocol/index.ts';
 import { interceptExists, noSuchSession } from '../errors.ts';
 
 export interface ClientSession {
@@ -20,6 +20,7 @@ export interface AgentSession {
 const ownLeaseMs = 15_000;
 const stockLeaseMs = 24 * 3_600_000;
 const agentLeaseMs = 70_000;
+const noFilters = filterKey({ headerFilters: {}, pathFilters: [] });
 const { ACTIVE, WAITING, NO_AGENT } = wire.InterceptDispositionType;
 
 /**
@@ -186,14 +187,20 @@ export class Store {
     }
   }
 
-  /** Who diverts this port now, if anybody. */
-  holderOf(workload: string, namespace: string, containerPort: number): wire.InterceptInfo | undefined {
+  /** Who diverts this port now, or its requests of these filters (`filterKey`), if anybody. Copies are nobody's. */
+  holderOf(
+    workload: string,
+    namespace: string,
+    containerPort: number,
+    filters = noFilters,
+  ): wire.InterceptInfo | undefined {
     return [...this.intercepts.values()].find(
       ({ spec, disposition }) =>
         spec?.agent === workload &&
         spec.namespace === namespace &&
         spec.containerPort === containerPort &&
         !spec.wiretap &&
+        filterKey(spec) === filters &&
         (disposition === ACTIVE || disposition === WAITING || disposition === NO_AGENT),
     );
   }

@@ -189,13 +189,29 @@ test('pods tell after a restart which workloads have an agent', () => {
 });
 
 const partial: [string, Parameters<typeof interceptSpec>[0]][] = [
-  ['a wiretap', { wiretap: true }],
   ['a replaced container', { replace: true }],
-  ['an intercept by header', { headerFilters: { 'x-user': 'ann' } }],
-  ['an intercept by path', { pathFilters: ['/api'] }],
   ['another mechanism', { mechanism: 'http' }],
   ['several ports', { podPorts: ['9000'] }],
 ];
+
+test('two filters share a port with one for the rest and with copies, and the same filter twice is a conflict', async () => {
+  const session = await arrive();
+  const attach = (name: string, more: Parameters<typeof interceptSpec>[0]) =>
+    manager.prepareIntercept({ session, interceptSpec: interceptSpec({ name, ...more }) });
+  const forUser = (user: string) => ({ mechanism: 'http', headerFilters: { 'x-user': user } });
+  const created = manager.createIntercept({
+    session,
+    interceptSpec: interceptSpec({ name: 'one', ...forUser('ann') }),
+  });
+  await settled();
+  await manager.arriveAsAgent(agentInfo());
+  await created;
+  for (const more of [forUser('bob'), {}, { wiretap: true }, { wiretap: true, ...forUser('ann') }]) {
+    assert.equal((await attach('two', more)).error, '');
+  }
+  assert.match((await attach('two', forUser('ann'))).error, /already/);
+  assert.match((await attach('two', forUser('('))).error, /regular expression/);
+});
 
 for (const [what, more] of partial) {
   test(`${what} is refused, never answered with all of the traffic`, async () => {

@@ -3,7 +3,7 @@ import { beforeEach, test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { isReason } from '../../../src/base/index.ts';
 import { type ClientSession, Store } from '../../../src/manager/state/store.ts';
-import { wire } from '../../../src/protocol/index.ts';
+import { filterKey, wire } from '../../../src/protocol/index.ts';
 import { HandClock } from './hand-clock.ts';
 import { agentInfo, clientInfo, interceptSpec } from './messages.ts';
 
@@ -143,6 +143,14 @@ test('after a restart a client restores what it held, and what exists stays as i
   assert.equal(fresh.intercepts.get('ann:web')?.disposition, WAITING);
   store.restoreIntercepts(ann, [held]);
   assert.equal(intercept()?.disposition, ACTIVE);
+});
+
+test('whoever has the requests of a filter holds these alone, and a copy holds nothing', () => {
+  const filters = { headerFilters: { 'x-user': 'ann' }, pathFilters: [] };
+  store.addIntercept(ann, interceptSpec({ ...filters, mechanism: 'http' }));
+  store.addIntercept(ann, interceptSpec({ name: 'copy', wiretap: true }));
+  assert.equal(store.holderOf('web', 'shop', 8080, filterKey(filters))?.id, 'ann:web');
+  assert.equal(store.holderOf('web', 'shop', 8080), undefined);
 });
 
 test('the holder of a port is whoever diverts it or is about to', () => {
