@@ -21,6 +21,7 @@ import { ManagerLink } from './manager/link.ts';
 import { decide, emptyPlan, portKey } from './port/diversion.ts';
 import { Forwarder, type ForwarderOptions } from './port/forwarder.ts';
 import { UdpForwarder } from './port/udp.ts';
+import { listEnvironments } from './processes.ts';
 import type { Relay } from './relay/relay.ts';
 import { Diverter } from './tunnel/diverter.ts';
 import { KnownClients } from './tunnel/known.ts';
@@ -62,7 +63,7 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
   const podIp = environment._TEL_AGENT_POD_IP ?? '';
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
   scope.defer(() => relay?.dispose());
-  const environments = allEnvironments(config, environment);
+  const environments = () => allEnvironments(config, environment, listEnvironments);
   const known = new KnownClients(clock, async (sessionId) => (await link?.isClient(sessionId)) ?? false);
   const outbound = new OutboundDialer({
     clock,
@@ -114,9 +115,8 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
       version: wireVersion,
       mechanisms,
       apiPort,
-      containers: Object.fromEntries(Object.entries(environments).map(([name, each]) => [name, { environment: each }])),
     }),
-    environmentOf: (container) => environments[container] ?? {},
+    environments,
     onIntercepts: (intercepts) => {
       const { plans, reviews } = decide(config, intercepts);
       known.setAttached(new Set(intercepts.map(({ clientSession }) => clientSession?.sessionId ?? '')));

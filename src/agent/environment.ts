@@ -1,7 +1,7 @@
 import { appEnvironmentPrefix, type SidecarConfig, type SidecarContainer } from '../protocol/index.ts';
+import { type Environment, type ListEnvironments, processEnvironment } from './processes.ts';
 
 const ownKeys = new Set(['HOME', 'PATH', 'HOSTNAME', 'AGENT_CONFIG']);
-type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * A container's variables as its process sees them: what the kubelet gives every container of the pod (service
@@ -17,11 +17,22 @@ export function containerEnvironment(container: SidecarContainer, environment: E
   return Object.fromEntries(all.filter((entry): entry is [string, string] => entry[1] !== undefined));
 }
 
-export function allEnvironments(
+/**
+ * The variables of every container, by its name: as its process sees them where that can be read, since an entry point may
+ * have set more; else as the pod's specification gives them.
+ */
+export async function allEnvironments(
   config: SidecarConfig,
-  environment: Environment,
-): Record<string, Record<string, string>> {
+  own: Environment,
+  list: ListEnvironments,
+): Promise<Record<string, Record<string, string>>> {
+  const processes = await list();
   return Object.fromEntries(
-    config.containers.map((container) => [container.name, containerEnvironment(container, environment)]),
+    config.containers.map((container) => {
+      const given = containerEnvironment(container, own);
+      const seen = processEnvironment(container, config.containers, own, processes) ?? {};
+      const added = Object.entries(seen).filter(([key]) => !ownKeys.has(key) && !key.startsWith('_TEL_'));
+      return [container.name, { ...given, ...Object.fromEntries(added) }];
+    }),
   );
 }

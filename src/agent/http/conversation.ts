@@ -47,6 +47,7 @@ export class Conversation {
   readonly #deps: ConversationDeps;
   readonly #taps = new Map<string, Tap>();
   #isIdle = false;
+  #isAppGone = false;
   #afterApp: Disposable | undefined;
 
   constructor(caller: Socket, reader: ByteReader, legs: Legs, deps: ConversationDeps) {
@@ -81,7 +82,12 @@ export class Conversation {
 
   /** The application has closed its connection of this caller: it would close the caller's now. */
   appHasGone(): void {
-    if (this.#isIdle) {
+    this.#isAppGone = true;
+    this.#limitIdleness();
+  }
+
+  #limitIdleness(): void {
+    if (this.#isIdle && this.#isAppGone) {
       this.#afterApp ??= this.#deps.clock.after(afterAppMs, () => this.#reader.interrupt());
     }
   }
@@ -120,6 +126,7 @@ export class Conversation {
     let isLate = false;
     let limit: Disposable | undefined;
     this.#isIdle = true;
+    this.#limitIdleness();
     try {
       for (;;) {
         const chunk = await this.#reader.next();
@@ -127,6 +134,7 @@ export class Conversation {
           return isLate ? { kind: 'refused', status: 408 } : { kind: bytes.length === 0 ? chunk : 'lost' };
         }
         this.#isIdle = false;
+        this.#isAppGone = false;
         void this.#afterApp?.dispose();
         this.#afterApp = undefined;
         limit ??= this.#deps.clock.after(headTimeoutMs, () => {

@@ -6,7 +6,7 @@ import type { StreamTap } from './stream-tap.ts';
 /** What of a request is kept to be said again to somebody else, should its first hearer be lost. */
 const maxReplayBytes = 64 * 1024;
 const endStreamFlag = 1;
-const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM, NGHTTP2_NO_ERROR } = constants;
+const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM, NGHTTP2_NO_ERROR, NGHTTP2_PROTOCOL_ERROR } = constants;
 
 /**
  * One stream of a caller and the one it becomes behind the agent. Each direction waits for the other's window; trailers
@@ -116,10 +116,10 @@ export class StreamRelay {
     let trailers: string[] = [];
     behind.on('error', () => undefined);
     behind.on('drain', () => stream.resume());
-    behind.on('wantTrailers', () => behind.sendTrailers(toHeaders(this.#trailers)));
+    behind.on('wantTrailers', () => orClose(behind, () => behind.sendTrailers(toHeaders(this.#trailers))));
     behind.on('headers', (headers) => {
       if (!stream.destroyed && !stream.headersSent) {
-        stream.additionalHeaders(headers);
+        orClose(stream, () => stream.additionalHeaders(headers));
       }
     });
     behind.on('response', (_headers, flags, raw: string[]) => {
@@ -131,8 +131,8 @@ export class StreamRelay {
       const endStream = (flags & endStreamFlag) !== 0;
       // Known to Node and not to its types: the date is the application's to give.
       const options = { endStream, waitForTrailers: !endStream, sendDate: false };
-      stream.respond(raw, options);
-      stream.on('wantTrailers', () => stream.sendTrailers(toHeaders(trailers)));
+      orClose(stream, () => stream.respond(raw, options));
+      stream.on('wantTrailers', () => orClose(stream, () => stream.sendTrailers(toHeaders(trailers))));
       stream.on('drain', () => behind.resume());
       // Only now: Node tells of a head one turn after it has read it, and of data at once.
       behind.on('data', (chunk: Buffer) => {
@@ -164,6 +164,15 @@ export class StreamRelay {
         resolve('heard');
       });
     });
+  }
+}
+
+/** Node throws on heads that HTTP/2 does not allow. Whoever sent one loses a stream; an exception would end the agent. */
+function orClose(stream: ServerHttp2Stream | ClientHttp2Stream, work: () => void): void {
+  try {
+    work();
+  } catch {
+    stream.close(NGHTTP2_PROTOCOL_ERROR);
   }
 }
 

@@ -15,7 +15,8 @@ export interface LinkOptions {
   readonly log: Logger;
   /** A snapshot of the intercepts that concern this workload; answers what is to be reviewed. */
   readonly onIntercepts: (intercepts: readonly wire.InterceptInfo[]) => readonly Review[];
-  readonly environmentOf: (container: string) => Record<string, string>;
+  /** The variables of every container, as they are now. */
+  readonly environments: () => Promise<Readonly<Record<string, Record<string, string>>>>;
   readonly onConnected: () => void;
   /** The manager wants a connection from inside the pod (managers up to 2.24); the stream is not started yet. */
   readonly dialFor: (stream: TunnelStream, info: StreamInfo) => void;
@@ -126,7 +127,11 @@ export class ManagerLink implements Disposable {
 
   /** The session id stays the same over reconnections; a manager that cannot reconnect gets a new arrival. */
   async #arrive(manager: Manager): Promise<string> {
-    const { info } = this.#options;
+    const containers: Record<string, wire.ContainerInfo> = {};
+    for (const [name, environment] of Object.entries(await this.#options.environments())) {
+      containers[name] = create(wire.ContainerInfoSchema, { environment });
+    }
+    const info = { ...this.#options.info, containers };
     if (this.#sessionId) {
       try {
         await manager.reconnectAgent(
@@ -207,14 +212,16 @@ export class ManagerLink implements Disposable {
     session: { sessionId: string },
     { id, containerName, conflict, fault, description }: Review,
   ): Promise<void> {
-    const { info, environmentOf, clock } = this.#options;
+    const { info, environments, clock } = this.#options;
+    const isRefused = fault !== undefined || conflict !== undefined;
+    const environment = isRefused ? {} : ((await environments())[containerName] ?? {});
     const request = create(wire.ReviewInterceptRequestSchema, {
       session,
       id,
       podIp: info.podIp,
-      ...(fault || conflict
+      ...(isRefused
         ? { disposition: AGENT_ERROR, message: fault ?? `Conflicts with the currently-served intercept ${conflict}` }
-        : { disposition: ACTIVE, mechanismArgsDesc: description, environment: environmentOf(containerName) }),
+        : { disposition: ACTIVE, mechanismArgsDesc: description, environment }),
     });
     await withTimeout(clock, callTimeoutMs, 'the review', () => manager.reviewIntercept(request)).catch(
       (error: unknown) => {

@@ -41,10 +41,13 @@ export class Forwarder implements Disposable {
   constructor(options: ForwarderOptions) {
     this.#options = options;
     // Paused: nothing is read before it is known who reads it.
-    this.#server = createServer(
-      { allowHalfOpen: true, pauseOnConnect: true, noDelay: true },
-      (socket) => void this.#accept(socket),
-    );
+    this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (socket) => {
+      this.#accept(socket).catch((error: unknown) => {
+        // One connection's trouble is no other's.
+        this.#options.log.error('a connection failed', { error });
+        socket.destroy();
+      });
+    });
   }
 
   listen(): Promise<void> {

@@ -138,7 +138,12 @@ export class Diverter {
   }
 
   #throughManager(id: ConnId, diversion: Diversion): PendingTunnel {
-    const opened = this.#openManagerTunnel();
+    let opened: ReturnType<OpenManagerTunnel>;
+    try {
+      opened = this.#openManagerTunnel();
+    } catch {
+      // The connection to the manager is just breaking.
+    }
     if (!opened) {
       return gone;
     }

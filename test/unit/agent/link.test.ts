@@ -65,7 +65,7 @@ async function link(calls: ManagerImpl, more: { readonly reviews?: readonly Revi
       clock: systemClock,
       log: silentLogger,
       onIntercepts: () => more.reviews ?? [],
-      environmentOf: (container) => ({ CONTAINER: container }),
+      environments: async () => ({ server: { CONTAINER: 'server' } }),
       onConnected: () => connected.resolve(),
       dialFor: (stream, info) => {
         dialled.resolve(`${info.id.protocol} ${info.id.destinationPort} ${info.dialTimeoutMs}`);
@@ -111,6 +111,17 @@ test('a verdict says what is diverted, or why it is not', limit, async () => {
   );
   assert.deepEqual(got[0]?.environment, { CONTAINER: 'server' });
   assert.deepEqual(got[1]?.environment, {}, 'who is refused learns nothing');
+});
+
+test('the agent tells the manager the variables of its containers when it arrives', limit, async () => {
+  const arrived = Promise.withResolvers<wire.AgentInfo>();
+  await link({
+    arriveAsAgent: (info) => {
+      arrived.resolve(info);
+      return { sessionId: 'agent:uid' };
+    },
+  });
+  assert.deepEqual((await arrived.promise).containers['server']?.environment, { CONTAINER: 'server' });
 });
 
 test('a client’s session is asked for at the manager', limit, async () => {

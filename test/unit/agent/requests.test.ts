@@ -360,3 +360,28 @@ test('a caller that resets is a reset at the program, and the other way round', 
   port.forwarder.apply({ ...emptyPlan, filtered: [attachment('ann', second, forAnn)] });
   assert.match(await readAll(call(port.port, 'GET / HTTP/1.1\r\nHost: a\r\nX-User: ann\r\n\r\n')), / lost$/);
 });
+
+test(
+  'a connection that the application closed for being idle is closed a minute later, and serves until then',
+  limit,
+  async () => {
+    const app = program('app');
+    port = await openPort(pod, app);
+    await annTakesHers();
+    const get = 'GET /x HTTP/1.1\r\nHost: web\r\n\r\n';
+    const socket = call(port.port, get);
+    for (let request = 0; request < 2; request++) {
+      await readUntil(socket, (text) => text.endsWith('app:'));
+      app.closeIdleConnections();
+      for (let turn = 0; turn < 50; turn++) {
+        await settled();
+      }
+      if (request === 0) {
+        pod.clock.advance(30_000);
+        socket.write(get);
+      }
+    }
+    pod.clock.advance(60_000);
+    assert.equal(await readAll(socket), '');
+  },
+);

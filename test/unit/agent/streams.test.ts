@@ -235,3 +235,38 @@ test('attaching and leaving count for the next stream', limit, async () => {
   port.forwarder.apply(emptyPlan);
   assert.equal((await ask(session, '/x', forAnn)).body, 'app:');
 });
+
+test('a wiretap hears whole streams, those that its filter wants, and its answers are nobody’s', limit, async () => {
+  const heard: string[] = [];
+  const tap = createServer();
+  const both = Promise.withResolvers<void>();
+  tap.on('stream', (stream, headers) => {
+    let body = '';
+    stream.on('error', () => undefined);
+    stream.respond({ ':status': 500 });
+    stream.on('data', (chunk) => {
+      body += String(chunk);
+    });
+    stream.on('end', () => {
+      stream.end('I was not asked');
+      if (heard.push(`${headers[':path']} ${body}`) === 2) {
+        both.resolve();
+      }
+    });
+  });
+  const tapPort = await local(tap);
+  await developer(pod, 'ann');
+  port.forwarder.apply({ ...emptyPlan, taps: [attachment('ann', tapPort, forAnn)] });
+  const session = caller();
+  const answers = [
+    await ask(session, '/1', forAnn, 'one'),
+    await ask(session, '/2', { 'x-user': 'bob' }, 'two'),
+    await ask(session, '/3', forAnn, 'three'),
+  ];
+  assert.deepEqual(
+    answers.map(({ status, body }) => `${status} ${body}`),
+    ['200 app:one', '200 app:two', '200 app:three'],
+  );
+  await both.promise;
+  assert.deepEqual(heard.sort(), ['/1 one', '/3 three']);
+});
