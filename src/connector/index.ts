@@ -19,6 +19,7 @@ export {
   emptySnapshot,
   type HealthView,
   type Inspection,
+  type InstallPreview,
   type InstallRequest,
   type NamespaceView,
   type NetworkChoice,
