@@ -74,6 +74,12 @@ export interface InstallRequest extends ClusterChoice {
   readonly evenWithAgents?: boolean | undefined;
 }
 
+/** One of few sentences, and with what: an object, or a number of pods. */
+export interface InstallStep {
+  readonly step: string;
+  readonly detail?: string;
+}
+
 /** What installing would change. */
 export interface InstallPreview {
   /** None: all is as it should be. */
@@ -242,7 +248,7 @@ export interface ConnectorSnapshot {
   readonly attachments: readonly Attachment[];
   readonly health: readonly HealthView[];
   /** What is being done while the traffic-manager is installed or removed. */
-  readonly installing?: { readonly step: string };
+  readonly installing?: InstallStep;
 }
 
 export const emptySnapshot: ConnectorSnapshot = {

@@ -335,7 +335,7 @@ export class ConnectorCore implements Connector {
       daemon: this.#connection?.daemon?.view ?? noDaemon,
       attachments: this.#connection?.attachments.views ?? [],
       health: this.#health(),
-      ...(this.#installer.step === undefined ? {} : { installing: { step: this.#installer.step } }),
+      ...(this.#installer.step === undefined ? {} : { installing: this.#installer.step }),
     };
     if (!connection) {
       return { ...base, namespaces: [] };

@@ -21,6 +21,7 @@ export {
   type Inspection,
   type InstallPreview,
   type InstallRequest,
+  type InstallStep,
   type NamespaceView,
   type NetworkChoice,
   type PodPort,

@@ -163,9 +163,10 @@ async function main(): Promise<void> {
       }
       let said = '';
       core.onSnapshotChanged(({ installing }) => {
-        if (installing && installing.step !== said) {
-          said = installing.step;
-          process.stderr.write(`${said}\n`);
+        const text = [installing?.step, installing?.detail].filter(Boolean).join(': ');
+        if (text && text !== said) {
+          said = text;
+          process.stderr.write(`${text}\n`);
         }
       });
       process.once('SIGINT', () => void core.cancelInstall());

@@ -67,7 +67,6 @@ function callUninstall(forward: Duplex, host: string, authority: string, signal:
         host,
         path: '/uninstall',
         signal,
-        agent: false,
         createConnection: () => connect({ socket: forward, servername: host, ca }),
       },
       (response) => {

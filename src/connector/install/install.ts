@@ -11,8 +11,8 @@ export interface InstallDeps {
   readonly kube: Kube;
   readonly clock: Clock;
   readonly log: Logger;
-  /** What is being done, for a person who waits. */
-  readonly onStep?: ((step: string) => void) | undefined;
+  /** What is being done, for a person who waits: one of few sentences, and with what. */
+  readonly onStep?: ((step: string, detail?: string) => void) | undefined;
 }
 
 /**
@@ -34,7 +34,7 @@ export async function installManager(
     if (action === 'remove' && kind && object.metadata?.name) {
       await kube.remove(kind, object.metadata.name, object.metadata.namespace);
     } else if (action === 'create' || action === 'change') {
-      onStep?.(`applying ${object.kind} ${object.metadata?.name ?? ''}`);
+      onStep?.('applying what differs', `${object.kind} ${object.metadata?.name ?? ''}`);
       await applied(kube, object, { force: takeOver, signal });
     }
   }

@@ -1,6 +1,6 @@
 import { type Clock, cancelled, type Logger, toError } from '../../base/index.ts';
 import { loadKube } from '../../kube/index.ts';
-import type { InstallPreview, InstallRequest } from '../contract.ts';
+import type { InstallPreview, InstallRequest, InstallStep } from '../contract.ts';
 import { installRunning } from '../errors.ts';
 import { installManager } from './install.ts';
 import { type InstallOptions, readInstallOptions } from './options.ts';
@@ -17,13 +17,13 @@ export interface InstallerDeps {
 export class Installer {
   readonly #deps: InstallerDeps;
   #running: AbortController | undefined;
-  #step: string | undefined;
+  #step: InstallStep | undefined;
 
   constructor(deps: InstallerDeps) {
     this.#deps = deps;
   }
 
-  get step(): string | undefined {
+  get step(): InstallStep | undefined {
     return this.#step;
   }
 
@@ -75,11 +75,11 @@ export class Installer {
       kube: loadKube(request),
       clock,
       log: log.child('install'),
-      onStep: (step: string) => this.#show(step),
+      onStep: (step: string, detail?: string) => this.#show({ step, ...(detail === undefined ? {} : { detail }) }),
     };
   }
 
-  #show(step: string | undefined): void {
+  #show(step: InstallStep | undefined): void {
     this.#step = step;
     this.#deps.onStep();
   }

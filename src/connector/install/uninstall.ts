@@ -59,7 +59,7 @@ export async function uninstallManager(
     }
   }
   await waitForEnd(deps, namespace, signal);
-  await removeNamespace(kube, namespace);
+  await removeNamespace(deps, namespace, signal);
 }
 
 /** The webhook first, so that no pod asks somebody who is about to end; roles after those who use them. */
@@ -85,7 +85,7 @@ async function removeAgents(deps: InstallDeps, namespace: string, signal: AbortS
     if (clock.nowMs() >= end) {
       throw agentsRemain(left, why);
     }
-    onStep?.(`waiting for ${left.length} pods to be re-created without an agent`);
+    onStep?.('waiting for pods to be re-created without an agent', String(left.length));
     await sleep(clock, pollMs, signal);
   }
 }
@@ -131,7 +131,12 @@ const content: readonly Kind[] = [
   kinds.persistentVolumeClaim,
 ];
 
-async function removeNamespace(kube: Kube, name: string): Promise<void> {
+/** Waits for its end: until then nothing can be installed there again. */
+async function removeNamespace(
+  { kube, clock, onStep }: InstallDeps,
+  name: string,
+  signal?: AbortSignal,
+): Promise<void> {
   const namespace = await kube.get<KubeObject>(kinds.namespace, name);
   const label = 'app.kubernetes.io/part-of';
   if (namespace?.metadata?.labels?.[label] !== ours[label]) {
@@ -140,6 +145,11 @@ async function removeNamespace(kube: Kube, name: string): Promise<void> {
   const lists = await Promise.all(content.map((kind) => kube.list<KubeObject>(kind, { namespace: name })));
   // Each namespace has this one by itself.
   if (lists.flat().every(({ metadata }) => metadata?.name === 'kube-root-ca.crt')) {
+    onStep?.('removing the namespace');
     await kube.remove(kinds.namespace, name);
+    const end = clock.nowMs() + podsLimitMs;
+    while (clock.nowMs() < end && (await kube.get<KubeObject>(kinds.namespace, name))) {
+      await sleep(clock, pollMs, signal);
+    }
   }
 }

@@ -26,7 +26,7 @@ function cluster() {
     kube: api.kube,
     clock: new HandClock(),
     log: silentLogger,
-    onStep: (step: string) => steps.push(step),
+    onStep: (step: string, _detail?: string) => steps.push(step),
   };
   return { api, deps, steps };
 }
@@ -112,8 +112,8 @@ test('a field that somebody else has set is named, and taken only when asked', a
 test('a cancelled installation stops where it is', async () => {
   const { api, deps } = cluster();
   const controller = new AbortController();
-  deps.onStep = (step) => {
-    if (step.startsWith('applying ClusterRole ')) {
+  deps.onStep = (_step, detail) => {
+    if (detail?.startsWith('ClusterRole ')) {
       controller.abort();
     }
     return 0;
