@@ -1,23 +1,30 @@
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { create } from '@bufbuild/protobuf';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { safeParse } from 'valibot';
 import { type Clock, type Logger, Scope } from '../base/index.ts';
 import {
   Agent,
   agentHealthPort,
+  replacedContainer,
   type SidecarConfig,
   sidecarConfigSchema,
   wire,
   wireVersion,
 } from '../protocol/index.ts';
 import { createGrpcServer } from '../protocol/transport/index.ts';
+import { createNameServer, PodNames, parseSearchList } from './dns/lookup.ts';
 import { allEnvironments } from './environment.ts';
 import { badConfiguration } from './errors.ts';
 import { ManagerLink } from './manager/link.ts';
-import { decide } from './port/diversion.ts';
-import { Forwarder } from './port/forwarder.ts';
+import { decide, emptyPlan, portKey } from './port/diversion.ts';
+import { Forwarder, type ForwarderOptions } from './port/forwarder.ts';
+import { UdpForwarder } from './port/udp.ts';
 import type { Relay } from './relay/relay.ts';
 import { Diverter } from './tunnel/diverter.ts';
+import { KnownClients } from './tunnel/known.ts';
+import { OutboundDialer } from './tunnel/outbound.ts';
 
 export interface AgentDeps {
   readonly clock: Clock;
@@ -26,7 +33,7 @@ export interface AgentDeps {
   readonly relay?: Relay | undefined;
 }
 
-const mechanism = { name: 'tcp', product: 'nearfield', version: wireVersion };
+const mechanisms = ['tcp', 'http'].map((name) => ({ name, product: 'nearfield', version: wireVersion }));
 
 export function parseSidecarConfig(text: string | undefined): SidecarConfig {
   let value: unknown;
@@ -56,20 +63,21 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
   scope.defer(() => relay?.dispose());
   const environments = allEnvironments(config, environment);
-  const diverter = new Diverter(clock, log.child('tunnel'), () => link?.openTunnel());
+  const known = new KnownClients(clock, async (sessionId) => (await link?.isClient(sessionId)) ?? false);
+  const outbound = new OutboundDialer({
+    clock,
+    podIp,
+    log: log.child('outbound'),
+    isKnown: (sessionId) => known.has(sessionId),
+  });
+  const diverter = new Diverter(clock, log.child('tunnel'), () => link?.openTunnel(), outbound.serve);
+  const names = new PodNames(
+    createNameServer(),
+    parseSearchList(await readFile('/etc/resolv.conf', 'utf8').catch(() => '')),
+  );
   let link: ManagerLink | undefined;
 
-  const forwarders = new Map<number, Forwarder>();
-  for (const port of config.containers.flatMap((container) => container.intercepts)) {
-    if (!forwarders.has(port.agentPort) && port.protocol !== 'UDP') {
-      const { agentPort, containerPort } = port;
-      const forwarder = scope.own(
-        new Forwarder({ agentPort, containerPort, podIp, diverter, relay, clock, log: log.child('port') }),
-      );
-      await forwarder.listen();
-      forwarders.set(agentPort, forwarder);
-    }
-  }
+  const forwarders = await openPorts(config, scope, { podIp, diverter, relay, clock, log: log.child('port') });
   const grpc = createGrpcServer({
     clock,
     service: 'agent',
@@ -78,6 +86,12 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
       router.service(Agent, {
         version: () => ({ name: 'Nearfield Traffic Agent', version: wireVersion }),
         watchDial: ({ sessionId }, { signal }) => diverter.watch(sessionId, signal),
+        lookup: async ({ session, name }) => {
+          if (!(await known.has(session?.sessionId ?? ''))) {
+            throw new ConnectError('the session is not known here', Code.PermissionDenied);
+          }
+          return { ips: (await names.addresses(name)).map((ip) => Uint8Array.from(ip)) };
+        },
       }),
   });
   const apiPort = await grpc.listen(0);
@@ -98,21 +112,24 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
       podUid: environment._TEL_AGENT_POD_UID ?? '',
       product: 'nearfield',
       version: wireVersion,
-      mechanisms: [mechanism],
+      mechanisms,
       apiPort,
       containers: Object.fromEntries(Object.entries(environments).map(([name, each]) => [name, { environment: each }])),
     }),
     environmentOf: (container) => environments[container] ?? {},
     onIntercepts: (intercepts) => {
-      const { diversions, reviews } = decide(config, intercepts);
-      for (const [agentPort, forwarder] of forwarders) {
-        forwarder.divert(diversions.get(agentPort));
+      const { plans, reviews } = decide(config, intercepts);
+      known.setAttached(new Set(intercepts.map(({ clientSession }) => clientSession?.sessionId ?? '')));
+      for (const [key, forwarder] of forwarders) {
+        forwarder.apply(plans.get(key) ?? emptyPlan);
       }
       return reviews;
     },
     onConnected: () => {
       isReady = true;
     },
+    dialFor: (stream, info) => outbound.dialFor(stream, info),
+    lookup: (name, qtype) => names.lookup(name, qtype),
   });
   scope.own(link);
   link.start();
@@ -127,6 +144,33 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
   const openConnections = (): number =>
     [...forwarders.values()].reduce((sum, forwarder) => sum + forwarder.openConnections, relay?.count ?? 0);
   return { scope, openConnections };
+}
+
+/** One listener for every port and protocol; where a container was replaced, in its place. */
+async function openPorts(
+  config: SidecarConfig,
+  scope: Scope,
+  shared: Pick<ForwarderOptions, 'podIp' | 'diverter' | 'relay' | 'clock' | 'log'>,
+): Promise<ReadonlyMap<string, Forwarder | UdpForwarder>> {
+  const forwarders = new Map<string, Forwarder | UdpForwarder>();
+  for (const { replace, intercepts } of config.containers) {
+    for (const port of intercepts) {
+      if (forwarders.has(portKey(port))) {
+        continue;
+      }
+      const hasApp = replace !== replacedContainer;
+      const options = {
+        ...shared,
+        hasApp,
+        agentPort: hasApp ? port.agentPort : port.containerPort,
+        containerPort: port.containerPort,
+      };
+      const forwarder = scope.own(port.protocol === 'UDP' ? new UdpForwarder(options) : new Forwarder(options));
+      await forwarder.listen();
+      forwarders.set(portKey(port), forwarder);
+    }
+  }
+  return forwarders;
 }
 
 function serveHealth(scope: Scope, isReady: () => boolean): Promise<void> {

@@ -7,3 +7,11 @@ export function badConfiguration(why: string): NearfieldError {
     hint: 'Let the traffic-manager inject the pod again: restart the workload.',
   });
 }
+
+/** Never shown: tells the two ends of one relay that the other broke off. */
+export function peerReset(): NearfieldError {
+  return new NearfieldError('the other end of the connection broke off', {
+    code: 'aborted',
+    reason: 'agent.peer-reset',
+  });
+}

@@ -190,6 +190,10 @@ export class ConnectorCore implements Connector {
       tunnels: () => session.tunnels,
       lookup: (name, qtype) => lookupName(session, name, qtype),
       desired: () => this.#desired(connection),
+      woke: () => {
+        log.info('the machine has slept: looking whether the cluster still answers');
+        session.check();
+      },
     });
     connection.daemon = daemon;
     daemon.onChanged(() => {

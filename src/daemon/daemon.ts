@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { uptime } from 'node:os';
 import { type Clock, formatIp, formatSubnet, type Logger, Scope } from '../base/index.ts';
 import {
   type AppliedNetwork,
@@ -15,6 +16,7 @@ import type { LookupResult } from './dns/server.ts';
 import { alreadyRunning, inUse, notAttached, socketsLost } from './errors.ts';
 import { waitForCleanUp } from './life/janitor.ts';
 import { answers, openSockets, removeSockets } from './life/sockets.ts';
+import { watchWake } from './life/wake.ts';
 import { type Applied, MachineNetwork, type NetworkWindow } from './network/network.ts';
 import type { Platform } from './os/contract.ts';
 
@@ -22,6 +24,8 @@ export interface DaemonDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly platform: Platform;
+  /** Time since the machine's start, sleep included. */
+  readonly bootMs?: () => number;
 }
 
 export interface DaemonOptions {
@@ -30,6 +34,7 @@ export interface DaemonOptions {
   readonly runtimeDirectory: string;
   /** 0 for a service: it stays. */
   readonly idleExitMs: number;
+  readonly isService?: boolean;
 }
 
 const quitDelayMs = 50;
@@ -73,7 +78,7 @@ export class Daemon {
   /** Errors: `daemon.already-running`. Whatever a killed predecessor left is removed first. */
   async start(): Promise<void> {
     const { uid, gid, runtimeDirectory, idleExitMs } = this.#options;
-    const { clock, log, platform } = this.#deps;
+    const { clock, log, platform, bootMs = () => uptime() * 1000 } = this.#deps;
     const paths = daemonSocketPaths(uid, runtimeDirectory);
     if (await answers(paths.control, clock)) {
       throw alreadyRunning();
@@ -130,6 +135,7 @@ export class Daemon {
         }
       }),
     );
+    this.#scope.own(watchWake({ clock, bootMs }, (sleptMs) => this.#wake(sleptMs)));
     let isChecking = false;
     this.#scope.own(
       clock.every(checkResolversMs, () => {
@@ -154,6 +160,25 @@ export class Daemon {
     }
     await this.#scope.dispose();
     await this.#deps.platform.cleanUp(this.#options.uid);
+  }
+
+  /** Whatever was true before may not be: routes, resolvers, names, and whoever the windows talk to. */
+  #wake(sleptMs: number): void {
+    const { log } = this.#deps;
+    log.info('the machine has slept', { sleptSeconds: Math.round(sleptMs / 1000) });
+    this.#network.forgetNames();
+    for (const { client } of this.#windows.values()) {
+      client.notify(daemonMethod.woke, {});
+    }
+    void this.#serially(async () => {
+      await this.#network.reapply();
+      await this.#network.checkResolvers();
+    }).catch((error: unknown) => log.warn('the network could not be applied again after sleep', { error }));
+  }
+
+  /** Asked at intervals: packets wait, and have waited since the last time. */
+  hasStalled(): boolean {
+    return this.#network.hasStalled();
   }
 
   #handlers() {
@@ -272,6 +297,7 @@ export class Daemon {
       uptimeSeconds: (this.#deps.clock.nowMs() - this.#startedMs) / 1000,
       rssBytes: process.memoryUsage().rss,
       clients: this.#windows.size,
+      service: this.#options.isService ?? false,
       ...this.#network.status,
     };
   }

@@ -90,11 +90,11 @@ export const unsafeFolder = (folder: string): NearfieldError =>
 export const notStarted = (cause?: unknown): NearfieldError =>
   failure('unavailable', 'daemon.not-started', 'the daemon ended before it was ready', undefined, cause);
 
-export const noServiceManager = (): NearfieldError =>
+export const noServiceManager = (name: string): NearfieldError =>
   failure(
     'failed_precondition',
     'daemon.no-service-manager',
-    'no systemd runs here',
+    `no ${name} runs here`,
     'Start the daemon for each session instead.',
   );
 

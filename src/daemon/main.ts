@@ -13,27 +13,33 @@ import {
   silentLogger,
   systemClock,
   toError,
+  withTimeout,
 } from '../base/index.ts';
 import { clientVersion, daemonRuntimeDirectory, daemonSocketPaths } from '../protocol/index.ts';
-import { askStatus, describeStatus } from './control/client.ts';
-import { Daemon } from './daemon.ts';
+import { askQuit, askStatus, describeStatus } from './control/client.ts';
+import { Daemon, type DaemonOptions } from './daemon.ts';
 import { cleanUpAfter, startJanitor } from './life/janitor.ts';
+import { defaultHangMs, startPulse } from './life/pulse.ts';
 import { runCommand } from './os/command.ts';
+import { realFiles } from './os/files.ts';
 import { systemOf } from './os/platform.ts';
-import { installSelf } from './service/install.ts';
-import { SystemdService } from './service/services.ts';
+import { installSelf, removeEarlier, removeInstalled } from './service/install.ts';
+import { serviceManagerOf } from './service/services.ts';
 import { startDetached } from './service/start.ts';
 
 const usage = `nearfield-daemon ${clientVersion}
-usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit-seconds N]
+usage: nearfield-daemon run --uid UID --gid GID [--runtime-dir DIR] [--idle-exit-seconds N] [--hang-seconds N]
+                              [--background] [--service]
        nearfield-daemon install --digest SHA256 [--then-run --uid UID --gid GID]
-       nearfield-daemon service install|remove|status --uid UID [--digest SHA256]
+       nearfield-daemon service install|remove|status --uid UID [--gid GID] [--digest SHA256]
        nearfield-daemon status --uid UID [--json]
        nearfield-daemon cleanup --uid UID [--unless-running] [--runtime-dir DIR]
        nearfield-daemon version
 `;
 const programFolder = isSea() ? dirname(process.execPath) : __dirname;
 const maxId = 0xfffffffe;
+/** Less than what systemd gives us. */
+const stopLimitMs = 8_000;
 const verbs: readonly string[] = ['run', 'install', 'service', 'status', 'cleanup'];
 
 // A young generation of the default size fills with what a batch leaves behind, and is never given back.
@@ -69,10 +75,16 @@ async function main(): Promise<number> {
       gid: { type: 'string' },
       'runtime-dir': { type: 'string', default: daemonRuntimeDirectory },
       'idle-exit-seconds': { type: 'string', default: '60' },
+      /** 0: no watchdog, for a debugger. */
+      'hang-seconds': { type: 'string', default: String(defaultHangMs / 1000) },
+      /** Run by the system: it stays, and says so. */
+      service: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       'unless-running': { type: 'boolean', default: false },
       digest: { type: 'string', default: '' },
       'then-run': { type: 'boolean', default: false },
+      /** Leaves the terminal or dialog that started it. */
+      background: { type: 'boolean', default: false },
     },
   });
   const [verb] = positionals;
@@ -86,7 +98,14 @@ async function main(): Promise<number> {
   const uid = toId(values.uid);
   const gid = toId(values.gid ?? values.uid);
   const idleSeconds = toId(values['idle-exit-seconds']);
-  if (!verbs.includes(verb ?? '') || uid === undefined || gid === undefined || idleSeconds === undefined) {
+  const hangSeconds = toId(values['hang-seconds']);
+  if (
+    !verbs.includes(verb ?? '') ||
+    uid === undefined ||
+    gid === undefined ||
+    idleSeconds === undefined ||
+    hangSeconds === undefined
+  ) {
     process.stderr.write(usage);
     return 2;
   }
@@ -102,7 +121,8 @@ async function main(): Promise<number> {
     return asRoot(async () => startDetached(await installSelf(values.digest), ['run', ...ids], systemClock));
   }
   if (verb === 'service') {
-    return asRoot(() => manageService(positionals[1] ?? '', uid, values.digest));
+    const control = daemonSocketPaths(uid, values['runtime-dir']).control;
+    return asRoot(() => manageService(positionals[1] ?? '', { uid, gid, digest: values.digest, control }));
   }
   if (verb === 'cleanup') {
     const platform = systemOf(process.platform).create({
@@ -117,7 +137,20 @@ async function main(): Promise<number> {
       : platform.cleanUp(uid));
     return 0;
   }
-  return runDaemon({ uid, gid, runtimeDirectory: values['runtime-dir'], idleExitMs: idleSeconds * 1000 });
+  if (values.background) {
+    const [file = '', ...rest] = ownProgram();
+    return asRoot(() =>
+      startDetached(file, [...rest, 'run', ...ids, '--runtime-dir', values['runtime-dir']], systemClock),
+    );
+  }
+  return runDaemon({
+    uid,
+    gid,
+    runtimeDirectory: values['runtime-dir'],
+    idleExitMs: values.service ? 0 : idleSeconds * 1000,
+    isService: values.service,
+    hangMs: hangSeconds * 1000,
+  });
 }
 
 /** What only root may do; a failure is a sentence and what to do. */
@@ -136,12 +169,26 @@ async function asRoot(work: () => Promise<unknown>): Promise<number> {
   }
 }
 
-async function manageService(what: string, uid: number, digest: string): Promise<void> {
-  const service = new SystemdService(runCommand);
+async function manageService(
+  what: string,
+  { uid, gid, digest, control }: { uid: number; gid: number; digest: string; control: string },
+): Promise<void> {
+  const service = serviceManagerOf(process.platform, { run: runCommand, files: realFiles, clock: systemClock });
   if (what === 'install') {
-    await service.install(uid, await installSelf(digest));
+    await service.check();
+    const program = await installSelf(digest);
+    const running = await askStatus(control, systemClock);
+    if (running && !running.service) {
+      // One of the session would not let the service begin.
+      await askQuit(control, systemClock);
+    }
+    await service.install({ uid, gid }, program);
+    // The one before ran until now.
+    await removeEarlier(program);
   } else if (what === 'remove') {
-    await service.remove(uid);
+    if (await service.remove(uid)) {
+      await removeInstalled();
+    }
   } else {
     process.stdout.write(`${await service.state(uid)}\n`);
   }
@@ -157,12 +204,10 @@ async function printStatus(uid: number, runtimeDirectory: string, asJson: boolea
   return 0;
 }
 
-async function runDaemon(options: {
-  uid: number;
-  gid: number;
-  runtimeDirectory: string;
-  idleExitMs: number;
-}): Promise<number> {
+async function runDaemon(options: DaemonOptions & { readonly hangMs: number }): Promise<number> {
+  const notifyPath = process.env['NOTIFY_SOCKET'];
+  // Whatever we run speaks for itself.
+  delete process.env['NOTIFY_SOCKET'];
   const log = createLogger({
     wallMs: () => systemClock.wallMs(),
     sink: (line) => process.stderr.write(`${formatJsonLine(line)}\n`),
@@ -177,16 +222,27 @@ async function runDaemon(options: {
     programFolder,
   });
   const daemon = new Daemon({ clock: systemClock, log, platform }, options);
-  // The bundle in development, nothing in the executable: there it is the program itself.
-  const program = isSea() ? [process.execPath] : [process.execPath, __filename];
+  const program = ownProgram();
   const ids = ['--uid', String(options.uid), '--runtime-dir', options.runtimeDirectory];
+  const pulse = startPulse({
+    clock: systemClock,
+    log: log.child('pulse'),
+    platform,
+    hangMs: options.hangMs,
+    notifyPath,
+    hasStalled: () => daemon.hasStalled(),
+  });
   let janitor: Disposable | undefined;
   let isEnding = false;
   const end = async (code: number): Promise<never> => {
     if (!isEnding) {
       isEnding = true;
-      await daemon.stop().catch((error: unknown) => log.error('stopping failed', { error }));
-      void janitor?.dispose();
+      pulse.stopping();
+      await withTimeout(systemClock, stopLimitMs, 'stopping', () => daemon.stop()).then(
+        () => void janitor?.dispose(),
+        // Then the janitor does it.
+        (error: unknown) => log.error('stopping failed', { error }),
+      );
       process.exit(code);
     }
     return new Promise<never>(() => undefined);
@@ -207,6 +263,7 @@ async function runDaemon(options: {
   try {
     await daemon.start();
   } catch (error) {
+    void pulse.dispose();
     void janitor?.dispose();
     if (isReason(error, 'daemon.already-running')) {
       process.stdout.write('already running\n');
@@ -215,9 +272,15 @@ async function runDaemon(options: {
     process.stderr.write(`${toError(error).message}\n`);
     return 1;
   }
+  pulse.ready();
   process.stdout.write('ready\n');
   await daemon.ended;
   return end(0);
+}
+
+/** The bundle in development, nothing in the executable: there it is the program itself. */
+function ownProgram(): string[] {
+  return isSea() ? [process.execPath] : [process.execPath, __filename];
 }
 
 function toId(text: string | undefined): number | undefined {

@@ -21,7 +21,39 @@ export function daemonNotStarted(): NearfieldError {
   return new NearfieldError('the daemon could not be started', {
     code: 'permission_denied',
     reason: 'extension.daemon-not-started',
-    hint: 'It needs root: enter your password in the terminal, or ask who administers this machine.',
+    hint: 'It needs root: enter your password where you are asked, or ask who administers this machine.',
+  });
+}
+
+/** `sentence`: what it said before it ended. */
+export function daemonFailed(sentence: string): NearfieldError {
+  return new NearfieldError(sentence.replace(/\.$/, ''), {
+    code: 'failed_precondition',
+    reason: 'extension.daemon-failed',
+  });
+}
+
+export function elevationRefused(): NearfieldError {
+  return new NearfieldError('this machine did not let the daemon run as root', {
+    code: 'permission_denied',
+    reason: 'extension.elevation-refused',
+    hint: 'Ask who administers it, or set nearfield.elevation to none.',
+  });
+}
+
+export function noServiceManager(): NearfieldError {
+  return new NearfieldError('nothing on this machine can run the daemon as a service', {
+    code: 'failed_precondition',
+    reason: 'extension.no-service-manager',
+    hint: 'There is no systemd here. Connect starts the daemon for each session instead.',
+  });
+}
+
+export function noServiceCopy(): NearfieldError {
+  return new NearfieldError('this daemon was not packaged and cannot become a service', {
+    code: 'failed_precondition',
+    reason: 'extension.no-packaged-daemon',
+    hint: 'Run npm run package, or install the extension.',
   });
 }
 

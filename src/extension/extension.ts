@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import * as vscode from 'vscode';
 import { type Connector, createConnector } from '../connector/index.ts';
 import { showActions } from './commands/actions.ts';
@@ -5,6 +6,7 @@ import { attachInMode } from './commands/attach.ts';
 import { ConnectCommand } from './commands/connect.ts';
 import { installManager, uninstallManager } from './commands/install.ts';
 import { interceptToDebugSession, leave } from './commands/intercept.ts';
+import { installService, removeService } from './commands/service.ts';
 import { DaemonLauncher } from './daemon-launcher/launcher.ts';
 import { DebugIntegration } from './debug/provider.ts';
 import { commandId, viewId } from './ids.ts';
@@ -28,10 +30,19 @@ export function activate(context: vscode.ExtensionContext): void {
   const launcher = new DaemonLauncher({
     connector: core,
     log: log.child('daemon'),
-    daemonPath: file('nearfield-daemon'),
+    daemonPath: file(process.platform === 'win32' ? 'nearfield-daemon.exe' : 'nearfield-daemon'),
+    facts: {
+      platform: process.platform,
+      isRoot: process.getuid?.() === 0,
+      isRemote: vscode.env.remoteName !== undefined || vscode.env.uiKind === vscode.UIKind.Web,
+      hasDisplay: Boolean(process.env['DISPLAY'] || process.env['WAYLAND_DISPLAY']),
+      hasPkexec: existsSync('/usr/bin/pkexec'),
+    },
+    // What sd_booted(3) looks at; launchd is always there.
+    hasServiceManager: () => process.platform === 'darwin' || existsSync('/run/systemd/system'),
   });
   const connect = new ConnectCommand({ connector: core, launcher, log });
-  const deps = { connector: core, connect, log };
+  const deps = { connector: core, connect, launcher, log };
   const command = (id: string, run: (node?: unknown) => unknown): void =>
     void own(vscode.commands.registerCommand(id, run));
 
@@ -50,6 +61,8 @@ export function activate(context: vscode.ExtensionContext): void {
   command(commandId.leave, (node) => leave(deps, node));
   command(commandId.install, () => installManager(deps));
   command(commandId.uninstall, () => uninstallManager(deps));
+  command(commandId.installService, () => installService(deps));
+  command(commandId.removeService, () => removeService(deps));
   command(commandId.showLog, () => channel.show());
   command(commandId.showActions, () => showActions(core.snapshot));
 }

@@ -11,6 +11,8 @@ export const commandId = {
   leave: 'nearfield.leave',
   install: 'nearfield.install',
   uninstall: 'nearfield.uninstall',
+  installService: 'nearfield.installService',
+  removeService: 'nearfield.removeService',
   showLog: 'nearfield.showLog',
   showActions: 'nearfield.showActions',
 } as const;

@@ -1,10 +1,16 @@
 import * as vscode from 'vscode';
 import type { NetworkChoice } from '../connector/index.ts';
+import type { Consent } from './daemon-launcher/elevation.ts';
 import { settingId } from './ids.ts';
 
 /** How this machine gets into the cluster's network: the rungs of the ladder, or the highest that works. */
-export const elevations = ['auto', 'service', 'sudo', 'none'] as const;
+export const elevations = ['auto', 'service', 'sudo', 'dialog', 'none'] as const;
 export type Elevation = (typeof elevations)[number];
+
+/** What may be asked for root, by that setting. */
+export function consentOf(elevation: Elevation): Consent {
+  return elevation === 'sudo' || elevation === 'dialog' ? elevation : 'any';
+}
 
 export interface Settings {
   readonly kubeconfig: string | undefined;

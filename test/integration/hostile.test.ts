@@ -46,7 +46,14 @@ const dns = {
   mappings: [],
   timeoutMs: 4_000,
 };
-const network = { cluster: 'fake', subnets: ['10.99.0.0/16'], neverProxy: [], allowConflicting: [], dns };
+const network = {
+  cluster: 'fake',
+  subnets: ['10.99.0.0/16'],
+  neverProxy: [],
+  allowConflicting: [],
+  virtualSubnets: [],
+  dns,
+};
 const apply = (changes: object): Buffer =>
   Buffer.concat([attach, message('apply', { network: { ...network, ...changes } }, 2)]);
 

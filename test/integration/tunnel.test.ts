@@ -172,3 +172,63 @@ test('a reader that does not read stops the writer at the far end, and loses not
   assert.equal(read, total);
   socket.destroy();
 });
+
+test('a server that gives its sessions up is a reset here, not an end', limit, async () => {
+  const other = createGrpcServer({
+    clock: systemClock,
+    service: 'manager',
+    routes: () => undefined,
+    acceptTunnel(stream) {
+      const none = (): void => undefined;
+      stream.start({ onControl: none, onData: none, onEnd: none, onDrain: none, onClose: none });
+      stream.sendData(Buffer.from('partial'));
+    },
+  });
+  const broken = await openHttp2(
+    { host: '127.0.0.1', port: await other.listen(0, '127.0.0.1') },
+    { clock: systemClock },
+  );
+  const seen: string[] = [];
+  // The last stream of a session ends otherwise than those before it.
+  const streams = ['first', 'last'].map(
+    (which) =>
+      new Promise<void>((resolve) => {
+        openTunnel(broken, 'manager').start({
+          onControl: () => undefined,
+          onData(slice) {
+            seen.push(`${which} ${Buffer.from(slice)}`);
+            if (which === 'last') {
+              setImmediate(() => void other.close());
+            }
+          },
+          onEnd: () => seen.push(`${which} end`),
+          onDrain: () => undefined,
+          onClose(error) {
+            seen.push(`${which} ${error ? 'broken' : 'closed'}`);
+            resolve();
+          },
+        });
+      }),
+  );
+  await Promise.all(streams);
+  broken.destroy();
+  assert.deepEqual(seen.toSorted(), ['first broken', 'first partial', 'last broken', 'last partial']);
+});
+
+test('thousands of tunnels that are given up at once do not end the session of the others', limit, async () => {
+  const tunnels = Array.from({ length: 3_000 }, () => openTunnel(session, 'manager'));
+  const closed = tunnels.map(
+    (stream) =>
+      new Promise<void>((resolve) => {
+        const none = (): void => undefined;
+        stream.start({ onControl: none, onData: none, onEnd: none, onDrain: none, onClose: () => resolve() });
+      }),
+  );
+  await createClient(wire.Manager, createCallTransport(session)).version({});
+  for (const stream of tunnels) {
+    stream.reset();
+  }
+  await Promise.all(closed);
+  const version = await createClient(wire.Manager, createCallTransport(session)).version({});
+  assert.equal(version.name, 'test');
+});

@@ -16,7 +16,8 @@ type Failure = Exclude<DialOutcome['result'], 'ok'>;
 /** What a fake manager does with a tunnel: connects it to a program in this process, echoes it, or says no. */
 export type Answer =
   | { readonly kind: 'program'; readonly onSocket: (socket: Socket) => void }
-  | { readonly kind: 'echo' }
+  /** `endsFirst`: it closes after the first message, before the program does. */
+  | { readonly kind: 'echo'; readonly endsFirst?: boolean }
   | { readonly kind: 'fail'; readonly result: Failure }
   /** Takes the question and never answers. */
   | { readonly kind: 'silent' };
@@ -129,6 +130,9 @@ function serve(stream: TunnelStream, answer: Answer, sockets: Set<Socket>): Tunn
           if (last) {
             stream.sendData(Buffer.concat(parts));
             parts = [];
+            if (answer.endsFirst) {
+              stream.endSend();
+            }
           }
         },
         onEnd: () => stream.finish(),

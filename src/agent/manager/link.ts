@@ -2,8 +2,8 @@ import type { ClientHttp2Session } from 'node:http2';
 import { create } from '@bufbuild/protobuf';
 import { type Client, Code, ConnectError, createClient } from '@connectrpc/connect';
 import { type Clock, type Disposable, type Logger, sleep, withTimeout } from '../../base/index.ts';
-import { wire } from '../../protocol/index.ts';
-import { createCallTransport, openHttp2, openTunnel } from '../../protocol/transport/index.ts';
+import { parseConnId, type StreamInfo, serializeStreamInfo, tunnelCode, wire } from '../../protocol/index.ts';
+import { createCallTransport, openHttp2, openTunnel, type TunnelStream } from '../../protocol/transport/index.ts';
 import type { Review } from '../port/diversion.ts';
 import type { OpenManagerTunnel } from '../tunnel/diverter.ts';
 
@@ -17,6 +17,10 @@ export interface LinkOptions {
   readonly onIntercepts: (intercepts: readonly wire.InterceptInfo[]) => readonly Review[];
   readonly environmentOf: (container: string) => Record<string, string>;
   readonly onConnected: () => void;
+  /** The manager wants a connection from inside the pod (managers up to 2.24); the stream is not started yet. */
+  readonly dialFor: (stream: TunnelStream, info: StreamInfo) => void;
+  /** The manager wants a name as the pod sees it (managers up to 2.24). */
+  readonly lookup: (name: string, qtype: number) => Promise<{ readonly rCode: number; readonly rrs: Uint8Array }>;
 }
 
 const retryMs = 1_000;
@@ -48,6 +52,19 @@ export class ManagerLink implements Disposable {
     this.#session && !this.#session.destroyed && this.#sessionId
       ? { stream: openTunnel(this.#session, 'manager'), sessionId: this.#sessionId }
       : undefined;
+
+  /** Whether the manager knows a client by this session; false when it cannot be asked. */
+  readonly isClient = async (sessionId: string): Promise<boolean> => {
+    if (!this.#session || this.#session.destroyed) {
+      return false;
+    }
+    const manager = createClient(wire.Manager, createCallTransport(this.#session));
+    // The one question about a session that every manager answers; it also renews it, which a live client does itself.
+    return await manager.remain({ session: { sessionId } }, { timeoutMs: callTimeoutMs }).then(
+      () => true,
+      () => false,
+    );
+  };
 
   /** Departs, with a short limit: the pod is ending. */
   async dispose(): Promise<void> {
@@ -94,6 +111,8 @@ export class ManagerLink implements Disposable {
     const watch = new AbortController();
     const abort = (): void => watch.abort();
     signal.addEventListener('abort', abort, { once: true });
+    void this.#whileServed(() => this.#watchDials(manager, session, watch.signal), watch.signal);
+    void this.#whileServed(() => this.#watchNames(manager, session, watch.signal), watch.signal);
     try {
       await Promise.race([
         this.#watchIntercepts(manager, session, watch.signal),
@@ -133,6 +152,48 @@ export class ManagerLink implements Disposable {
     }
   }
 
+  /** A watch that a manager need not have: newer ones do all of it themselves. */
+  async #whileServed(watch: () => Promise<void>, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await watch();
+      } catch (error) {
+        if (error instanceof ConnectError && error.code === Code.Unimplemented) {
+          return;
+        }
+      }
+      await sleep(this.#options.clock, retryMs, signal).catch(() => undefined);
+    }
+  }
+
+  async #watchDials(manager: Manager, session: { sessionId: string }, signal: AbortSignal): Promise<void> {
+    for await (const request of manager.watchDial(session, { signal })) {
+      const id = parseConnId(request.connId);
+      const opened = this.openTunnel();
+      if (id && opened) {
+        const info: StreamInfo = {
+          id,
+          sessionId: opened.sessionId,
+          dialTimeoutMs: Number(request.dialTimeout) / 1e6,
+          roundtripLatencyMs: Number(request.roundtripLatency) / 1e6,
+        };
+        opened.stream.send(tunnelCode.streamInfo, serializeStreamInfo(info));
+        this.#options.dialFor(opened.stream, info);
+      }
+    }
+  }
+
+  async #watchNames(manager: Manager, session: { sessionId: string }, signal: AbortSignal): Promise<void> {
+    for await (const request of manager.watchLookupDNS(session, { signal })) {
+      void this.#options
+        .lookup(request.name, request.type)
+        .then((response) =>
+          manager.agentLookupDNSResponse({ session, request, response }, { timeoutMs: callTimeoutMs }),
+        )
+        .catch(() => undefined);
+    }
+  }
+
   async #watchIntercepts(manager: Manager, session: { sessionId: string }, signal: AbortSignal): Promise<void> {
     for await (const { intercepts } of manager.watchIntercepts(session, { signal })) {
       for (const review of this.#options.onIntercepts(intercepts)) {
@@ -144,16 +205,16 @@ export class ManagerLink implements Disposable {
   async #review(
     manager: Manager,
     session: { sessionId: string },
-    { id, containerName, conflict }: Review,
+    { id, containerName, conflict, fault, description }: Review,
   ): Promise<void> {
     const { info, environmentOf, clock } = this.#options;
     const request = create(wire.ReviewInterceptRequestSchema, {
       session,
       id,
       podIp: info.podIp,
-      ...(conflict
-        ? { disposition: AGENT_ERROR, message: `Conflicts with the currently-served intercept ${conflict}` }
-        : { disposition: ACTIVE, mechanismArgsDesc: 'all TCP connections', environment: environmentOf(containerName) }),
+      ...(fault || conflict
+        ? { disposition: AGENT_ERROR, message: fault ?? `Conflicts with the currently-served intercept ${conflict}` }
+        : { disposition: ACTIVE, mechanismArgsDesc: description, environment: environmentOf(containerName) }),
     });
     await withTimeout(clock, callTimeoutMs, 'the review', () => manager.reviewIntercept(request)).catch(
       (error: unknown) => {

@@ -1,14 +1,21 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import { type Clock, type Disposable, type Logger, parseIp } from '../../base/index.ts';
-import { dialTcp } from '../../protocol/transport/index.ts';
+import type { Clock, Disposable, Logger } from '../../base/index.ts';
+import { relaySocket } from '../../protocol/transport/index.ts';
+import { serveRequests } from '../http/serve.ts';
 import type { Relay } from '../relay/relay.ts';
-import type { DialOutcomeForSocket, Diverter } from '../tunnel/diverter.ts';
-import type { Diversion } from './diversion.ts';
+import type { Caller, Diverter } from '../tunnel/diverter.ts';
+import { discard } from '../tunnel/duplex.ts';
+import { appDialTimeoutMs, appIp, dialApp } from './app.ts';
+import { type Diversion, emptyPlan, type PortPlan } from './diversion.ts';
+import { join } from './join.ts';
+import { Tap } from './tap.ts';
 
 export interface ForwarderOptions {
   readonly agentPort: number;
   readonly containerPort: number;
   readonly podIp: string;
+  /** False where nobody listens behind the agent: the container was replaced. */
+  readonly hasApp?: boolean;
   readonly diverter: Diverter;
   /** Carries what passes through, where there is one. */
   readonly relay?: Relay | undefined;
@@ -16,18 +23,20 @@ export interface ForwarderOptions {
   readonly log: Logger;
 }
 
-const appDialTimeoutMs = 5_000;
 const backlog = 4_096;
 
 /**
  * One port of the application, taken over by name. It passes through, or diverts new connections while somebody
  * intercepts; when the developer's side refuses or is gone, the application answers. A connection is never lost.
+ *
+ * While somebody wants some of the requests, new connections are read as HTTP: of those, every request goes by what is
+ * attached at its moment, for as long as the connection lives. All others stay where they went when they were opened.
  */
 export class Forwarder implements Disposable {
   readonly #options: ForwarderOptions;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  #diversion: Diversion | undefined;
+  #plan: PortPlan = emptyPlan;
 
   constructor(options: ForwarderOptions) {
     this.#options = options;
@@ -46,15 +55,16 @@ export class Forwarder implements Disposable {
     });
   }
 
-  /** Applies to new connections; those that are open stay where they are. */
-  divert(diversion: Diversion | undefined): void {
-    if (this.#diversion?.interceptId !== diversion?.interceptId) {
-      this.#options.log.info(diversion ? 'port is diverted' : 'port passes through', {
+  /** What is attached from now on. */
+  apply(plan: PortPlan): void {
+    const ids = idsOf(plan);
+    if (ids.join() !== idsOf(this.#plan).join()) {
+      this.#options.log.info(ids.length > 0 ? 'port is attached to' : 'port passes through', {
         containerPort: this.#options.containerPort,
-        intercept: diversion?.interceptId,
+        intercepts: ids,
       });
     }
-    this.#diversion = diversion;
+    this.#plan = plan;
   }
 
   /** Stops accepting; what is open may end by itself until the scope's owner ends the process. */
@@ -70,45 +80,90 @@ export class Forwarder implements Disposable {
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
     socket.on('error', () => undefined);
-    const diversion = this.#diversion;
-    const outcome: DialOutcomeForSocket = diversion ? await this.#options.diverter.divert(socket, diversion) : 'pass';
-    if (outcome === 'pass' && !socket.destroyed) {
-      await this.#passThrough(socket);
+    const { filtered, whole, taps } = this.#plan;
+    if (filtered.length > 0 || taps.some(({ matches }) => matches)) {
+      await serveRequests(socket, {
+        ...this.#options,
+        plan: () => this.#plan,
+        caller: callerOf(socket),
+        // What is not HTTP matches no filter.
+        passThrough: () =>
+          void this.#raw(
+            socket,
+            this.#plan.whole,
+            this.#plan.taps.filter(({ matches }) => !matches),
+          ),
+      });
+      return;
+    }
+    await this.#raw(socket, whole, taps);
+  }
+
+  async #raw(socket: Socket, whole: Diversion | undefined, taps: readonly Diversion[]): Promise<void> {
+    for (const tap of taps) {
+      copyTo(new Tap(this.#options, callerOf(socket), tap), socket);
+    }
+    if (!whole || !(await this.#divert(socket, whole))) {
+      if (!socket.destroyed) {
+        await this.#passThrough(socket);
+      }
     }
   }
 
+  /** False when the application has to answer. */
+  async #divert(socket: Socket, diversion: Diversion): Promise<boolean> {
+    const pending = this.#options.diverter.open(callerOf(socket), diversion);
+    socket.once('close', pending.cancel);
+    const tunnel = await pending.taken;
+    socket.off('close', pending.cancel);
+    if (!tunnel) {
+      return false;
+    }
+    if (socket.destroyed) {
+      discard(tunnel);
+      return true;
+    }
+    tunnel.attach(relaySocket(socket, tunnel.stream));
+    if (socket.readableEnded) {
+      tunnel.stream.endSend();
+    }
+    socket.resume();
+    return true;
+  }
+
   async #passThrough(socket: Socket): Promise<void> {
-    const { clock, podIp, containerPort, relay } = this.#options;
-    const address = parseIp(podIp) ?? Uint8Array.of(127, 0, 0, 1);
-    if (relay?.pass(socket, address, containerPort, appDialTimeoutMs)) {
+    const { clock, containerPort, hasApp, relay } = this.#options;
+    // A copy needs the bytes here.
+    const mayLeave = hasApp !== false && socket.listenerCount('data') === 0;
+    if (mayLeave && relay?.pass(socket, appIp(this.#options), containerPort, appDialTimeoutMs)) {
       return;
     }
-    const outcome = await dialTcp(clock, address, containerPort, appDialTimeoutMs);
-    if (outcome.result !== 'ok') {
+    const app = await dialApp(clock, this.#options);
+    if (!app) {
       socket.resetAndDestroy();
       return;
     }
     if (socket.destroyed) {
-      outcome.socket.destroy();
+      app.destroy();
       return;
     }
-    joinSockets(socket, outcome.socket);
+    join(socket, app);
     socket.resume();
   }
 }
 
-/** Two sockets as one, with half-close and reset kept apart. */
-function joinSockets(a: Socket, b: Socket): void {
-  for (const [from, to] of [
-    [a, b],
-    [b, a],
-  ] as const) {
-    from.pipe(to);
-    from.on('error', () => to.resetAndDestroy());
-    from.once('close', () => {
-      if (!from.readableEnded && !to.destroyed) {
-        to.resetAndDestroy();
-      }
-    });
-  }
+const idsOf = ({ filtered, whole, taps }: PortPlan): string[] =>
+  [...filtered, ...(whole ? [whole] : []), ...taps].map(({ interceptId }) => interceptId);
+
+export const callerOf = (socket: Socket): Caller => ({
+  protocol: 'tcp',
+  address: socket.remoteAddress,
+  port: socket.remotePort,
+});
+
+/** The socket stays paused until its reader resumes it; the copy sees what the reader sees. */
+function copyTo(tap: Tap, socket: Socket): void {
+  socket.on('data', (chunk: Buffer) => tap.write(chunk));
+  socket.once('end', () => tap.end());
+  socket.once('close', () => tap.end());
 }

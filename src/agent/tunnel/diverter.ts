@@ -1,80 +1,62 @@
-import type { Socket } from 'node:net';
 import { create } from '@bufbuild/protobuf';
 import { type Clock, type Logger, parseIp, unmapIp } from '../../base/index.ts';
 import {
   type ConnId,
   parseStreamInfo,
+  type StreamInfo,
   serializeConnId,
   serializeStreamInfo,
   serializeStreamOk,
   tunnelCode,
   wire,
 } from '../../protocol/index.ts';
-import { relaySocket, type TunnelHandlers, type TunnelStream } from '../../protocol/transport/index.ts';
+import type { TunnelHandlers, TunnelStream } from '../../protocol/transport/index.ts';
 import type { Diversion } from '../port/diversion.ts';
-
-export type DialOutcomeForSocket = 'taken' | 'pass';
+import { DialledTunnel, Outcome, type PendingTunnel, type TakenTunnel } from './dialled.ts';
+import { DialWatchers, type PushDial } from './watchers.ts';
 
 /** Opens a tunnel to the manager in the agent's name, or undefined while there is no connection. */
 export type OpenManagerTunnel = () => { readonly stream: TunnelStream; readonly sessionId: string } | undefined;
 
-/** Dials that a client has not fetched yet. */
-const maxWaiting = 1_000;
+/** Takes a stream that no connection waits for: a client wants something of the pod's network. */
+export type ServeStream = (stream: TunnelStream, info: StreamInfo) => TunnelHandlers;
 
-interface Waiting {
-  /** The handlers that the fetched stream gets. */
-  readonly accept: (stream: TunnelStream) => TunnelHandlers;
+/** Who called, for the developer's side to see. */
+export interface Caller {
+  readonly protocol: 'tcp' | 'udp';
+  readonly address: string | undefined;
+  readonly port: number | undefined;
 }
+
+const gone: PendingTunnel = { taken: Promise.resolve(undefined), cancel: () => undefined };
+/** Several tunnels of one caller differ in the caller's port; more than these are not open at a time. */
+const maxSameCaller = 64;
 
 /** Hands connections to the developer's side: over the client's own watch where there is one, else through the manager. */
 export class Diverter {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #openManagerTunnel: OpenManagerTunnel;
-  readonly #watchers = new Map<string, (request: wire.DialRequest) => boolean>();
-  readonly #waiting = new Map<string, Waiting>();
+  readonly #serve: ServeStream;
+  readonly #watchers = new DialWatchers();
+  /** What happens to the stream by which a client fetches a connection. */
+  readonly #waiting = new Map<string, (stream: TunnelStream) => TunnelHandlers>();
+  /** Names of connections that wait or are open: a second one of the same name would be mistaken for the first. */
+  readonly #names = new Set<string>();
 
-  constructor(clock: Clock, log: Logger, openManagerTunnel: OpenManagerTunnel) {
+  constructor(clock: Clock, log: Logger, openManagerTunnel: OpenManagerTunnel, serve: ServeStream = refuse) {
     this.#clock = clock;
     this.#log = log;
     this.#openManagerTunnel = openManagerTunnel;
+    this.#serve = serve;
   }
 
   /** Agent.WatchDial: a client listens here for as long as the call lasts. */
-  async *watch(sessionId: string, signal: AbortSignal): AsyncGenerator<wire.DialRequest> {
-    const queue: wire.DialRequest[] = [];
-    let wake: () => void = () => undefined;
-    const push = (request: wire.DialRequest): boolean => {
-      if (queue.length >= maxWaiting) {
-        return false;
-      }
-      queue.push(request);
-      wake();
-      return true;
-    };
-    const abort = (): void => wake();
-    signal.addEventListener('abort', abort, { once: true });
-    this.#watchers.set(sessionId, push);
-    try {
-      while (!signal.aborted && this.#watchers.get(sessionId) === push) {
-        const request = queue.shift();
-        if (request) {
-          yield request;
-        } else {
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-          });
-        }
-      }
-    } finally {
-      signal.removeEventListener('abort', abort);
-      if (this.#watchers.get(sessionId) === push) {
-        this.#watchers.delete(sessionId);
-      }
-    }
+  watch(sessionId: string, signal: AbortSignal): AsyncGenerator<wire.DialRequest> {
+    return this.#watchers.watch(sessionId, signal);
   }
 
-  /** Agent.Tunnel: a client fetches a connection that waits for it. */
+  /** Agent.Tunnel: a client fetches a connection that waits for it, or opens one of its own. */
   accept(stream: TunnelStream): void {
     let delegate: TunnelHandlers | undefined;
     stream.start({
@@ -84,161 +66,147 @@ export class Diverter {
           return;
         }
         const info = code === tunnelCode.streamInfo ? parseStreamInfo(body) : undefined;
-        const key = info && keyOf(info.sessionId, serializeConnId(info.id));
-        const waiting = key ? this.#waiting.get(key) : undefined;
-        if (!waiting || !key) {
-          // Nobody waits: agents accept streams for nothing else.
+        if (!info) {
           stream.reset();
           return;
         }
-        this.#waiting.delete(key);
-        stream.send(tunnelCode.streamOk, serializeStreamOk());
-        delegate = waiting.accept(stream);
+        const key = keyOf(info.sessionId, info.id);
+        const fetched = this.#waiting.get(key);
+        if (fetched) {
+          this.#waiting.delete(key);
+          stream.send(tunnelCode.streamOk, serializeStreamOk());
+          delegate = fetched(stream);
+        } else {
+          delegate = this.#serve(stream, info);
+        }
       },
-      onData: (slice, last) => delegate?.onData(slice, last),
-      onEnd: () => delegate?.onEnd(),
+      onData: (slice, last) => (delegate ? delegate.onData(slice, last) : stream.reset()),
+      onEnd: () => (delegate ? delegate.onEnd() : stream.reset()),
       onDrain: () => delegate?.onDrain(),
       onClose: (error) => delegate?.onClose(error),
     });
   }
 
-  /** Resolves when the developer's side has taken the connection, or when the application has to answer. */
-  divert(socket: Socket, diversion: Diversion): Promise<DialOutcomeForSocket> {
-    const id = connIdOf(socket, diversion);
-    const push = this.#watchers.get(diversion.clientSession);
+  /** Asks the developer's side to take a connection. */
+  open(caller: Caller, diversion: Diversion): PendingTunnel {
+    const id = this.#nameOf(caller, diversion);
     if (!id) {
-      return Promise.resolve('pass');
+      return gone;
     }
-    return push ? this.#direct(socket, diversion, id, push) : this.#throughManager(socket, diversion, id);
+    const push = this.#watchers.of(diversion.clientSession);
+    const pending = push ? this.#direct(id, diversion, push) : this.#throughManager(id, diversion);
+    const key = keyOf(diversion.clientSession, id);
+    this.#names.add(key);
+    const forget = (): boolean => this.#names.delete(key);
+    return {
+      cancel: pending.cancel,
+      taken: pending.taken.then((tunnel) => {
+        if (!tunnel) {
+          forget();
+          return undefined;
+        }
+        return forgetting(tunnel, forget);
+      }),
+    };
   }
 
-  #direct(
-    socket: Socket,
-    diversion: Diversion,
-    id: ConnId,
-    push: (request: wire.DialRequest) => boolean,
-  ): Promise<DialOutcomeForSocket> {
-    const connId = serializeConnId(id);
-    const key = keyOf(diversion.clientSession, connId);
-    return new Promise((resolve) => {
-      const give = settler(resolve, () => {
-        void timer.dispose();
-        this.#waiting.delete(key);
-      });
-      const timer = this.#clock.after(diversion.dialTimeoutMs + diversion.roundtripLatencyMs, () => give('pass'));
-      socket.once('close', () => give('taken'));
-      this.#waiting.set(key, { accept: (stream) => attach(socket, stream, give) });
-      const request = create(wire.DialRequestSchema, {
-        connId,
-        roundtripLatency: BigInt(Math.round(diversion.roundtripLatencyMs * 1e6)),
-        dialTimeout: BigInt(Math.round(diversion.dialTimeoutMs * 1e6)),
-      });
-      if (!push(request)) {
-        give('pass');
+  #direct(id: ConnId, diversion: Diversion, push: PushDial): PendingTunnel {
+    const { dialTimeoutMs, roundtripLatencyMs } = diversion;
+    const key = keyOf(diversion.clientSession, id);
+    const outcome = new Outcome(() => {
+      void timer.dispose();
+      void listening.dispose();
+      this.#waiting.delete(key);
+    });
+    const timer = this.#clock.after(dialTimeoutMs + roundtripLatencyMs, () => outcome.settle(undefined));
+    // The caller must not wait for somebody who is gone. Once fetched, the stream itself tells.
+    const listening = this.#watchers.onWatcherGone((each) => {
+      if (each === push && this.#waiting.has(key)) {
+        outcome.settle(undefined);
       }
     });
+    this.#waiting.set(key, (stream) => new DialledTunnel(stream, outcome).handlers);
+    const request = create(wire.DialRequestSchema, {
+      connId: serializeConnId(id),
+      roundtripLatency: BigInt(Math.round(roundtripLatencyMs * 1e6)),
+      dialTimeout: BigInt(Math.round(dialTimeoutMs * 1e6)),
+    });
+    if (!push(request)) {
+      outcome.settle(undefined);
+    }
+    return { taken: outcome.taken, cancel: () => void outcome.settle(undefined) };
   }
 
-  #throughManager(socket: Socket, diversion: Diversion, id: ConnId): Promise<DialOutcomeForSocket> {
+  #throughManager(id: ConnId, diversion: Diversion): PendingTunnel {
     const opened = this.#openManagerTunnel();
     if (!opened) {
-      return Promise.resolve('pass');
+      return gone;
     }
     const { stream, sessionId } = opened;
-    return new Promise((resolve) => {
-      const give = settler(resolve, () => void timer.dispose());
-      const timer = this.#clock.after(diversion.dialTimeoutMs + diversion.roundtripLatencyMs, () => {
+    const { dialTimeoutMs, roundtripLatencyMs } = diversion;
+    const outcome = new Outcome(() => void timer.dispose());
+    const cancel = (): void => {
+      if (outcome.settle(undefined)) {
         stream.reset();
-        give('pass');
-      });
-      this.#log.debug('diverting through the manager', { intercept: diversion.interceptId });
-      const { dialTimeoutMs, roundtripLatencyMs } = diversion;
-      stream.send(tunnelCode.streamInfo, serializeStreamInfo({ id, sessionId, dialTimeoutMs, roundtripLatencyMs }));
-      stream.send(tunnelCode.session, new TextEncoder().encode(diversion.clientSession));
-      stream.start(attach(socket, stream, give));
-    });
+      }
+    };
+    const timer = this.#clock.after(dialTimeoutMs + roundtripLatencyMs, cancel);
+    this.#log.debug('diverting through the manager', { intercept: diversion.interceptId });
+    stream.send(tunnelCode.streamInfo, serializeStreamInfo({ id, sessionId, dialTimeoutMs, roundtripLatencyMs }));
+    stream.send(tunnelCode.session, new TextEncoder().encode(diversion.clientSession));
+    stream.start(new DialledTunnel(stream, outcome).handlers);
+    return { taken: outcome.taken, cancel };
+  }
+
+  /** The caller's own port where it is free, else one beside it. */
+  #nameOf(caller: Caller, diversion: Diversion): ConnId | undefined {
+    const source = parseIp(caller.address ?? '');
+    const destination = parseIp(diversion.targetHost);
+    if (!source || !destination) {
+      return undefined;
+    }
+    const { protocol, port = 0 } = caller;
+    for (let step = 0; step < maxSameCaller; step++) {
+      const sourcePort = (port + step) % 65_536;
+      const id = { protocol, source: unmapIp(source), sourcePort, destination, destinationPort: diversion.targetPort };
+      if (!this.#names.has(keyOf(diversion.clientSession, id))) {
+        return id;
+      }
+    }
+    return undefined;
   }
 }
 
-/** Gives the outcome of a dial; false when there is one already. */
-type Give = (outcome: DialOutcomeForSocket) => boolean;
-
-/** The first outcome counts: a connection that went to the application must not go to the developer as well. */
-function settler(resolve: (outcome: DialOutcomeForSocket) => void, onSettled: () => void): Give {
-  let isSettled = false;
-  return (outcome) => {
-    if (isSettled) {
-      return false;
-    }
-    isSettled = true;
-    onSettled();
-    resolve(outcome);
-    return true;
-  };
-}
-
-/**
- * Joins socket and stream once the developer's side has answered DialOK. Until then nothing of the socket has been
- * read, so a refusal leaves it whole for the application.
- */
-function attach(socket: Socket, stream: TunnelStream, give: Give): TunnelHandlers {
-  let relay: TunnelHandlers | undefined;
-  const take = (): void => {
-    if (give('taken')) {
-      relay = relaySocket(socket, stream);
-      socket.resume();
-    } else {
-      stream.reset();
-    }
-  };
+/** Without a server for them, streams that nobody waits for are refused. */
+const refuse: ServeStream = (stream) => {
+  stream.reset();
   return {
-    onControl(code, body) {
-      if (relay) {
-        relay.onControl(code, body);
-      } else if (code === tunnelCode.dialOk) {
-        take();
-      } else if (code === tunnelCode.dialReject || code === tunnelCode.disconnect) {
-        stream.finish();
-        give('pass');
-      }
-    },
-    onData(slice, last) {
-      if (!relay) {
-        // Some peers speak before they say that they have dialled.
-        take();
-      }
-      relay?.onData(slice, last);
-    },
-    onEnd() {
-      relay?.onEnd();
-      if (!relay) {
-        give('pass');
-      }
-    },
-    onDrain: () => relay?.onDrain(),
-    onClose(error) {
-      relay?.onClose(error);
-      if (!relay) {
-        give('pass');
-      }
-    },
+    onControl: () => undefined,
+    onData: () => undefined,
+    onEnd: () => undefined,
+    onDrain: () => undefined,
+    onClose: () => undefined,
+  };
+};
+
+/** The same tunnel, and its name is free again when it is closed. */
+function forgetting(tunnel: TakenTunnel, forget: () => void): TakenTunnel {
+  return {
+    stream: tunnel.stream,
+    attach: (handlers) =>
+      tunnel.attach({
+        onControl: (code, body) => handlers.onControl(code, body),
+        onData: (slice, last) => handlers.onData(slice, last),
+        onEnd: () => handlers.onEnd(),
+        onDrain: () => handlers.onDrain(),
+        onClose: (error) => {
+          forget();
+          handlers.onClose(error);
+        },
+      }),
   };
 }
 
-function connIdOf(socket: Socket, diversion: Diversion): ConnId | undefined {
-  const source = parseIp(socket.remoteAddress ?? '');
-  const destination = parseIp(diversion.targetHost);
-  return source && destination
-    ? {
-        protocol: 'tcp',
-        source: unmapIp(source),
-        sourcePort: socket.remotePort ?? 0,
-        destination,
-        destinationPort: diversion.targetPort,
-      }
-    : undefined;
-}
-
-function keyOf(sessionId: string, connId: Uint8Array): string {
-  return `${sessionId} ${Buffer.from(connId).toString('hex')}`;
+function keyOf(sessionId: string, id: ConnId): string {
+  return `${sessionId} ${Buffer.from(serializeConnId(id)).toString('hex')}`;
 }

@@ -21,6 +21,7 @@ import {
   daemonMethod,
   daemonProbeSchema,
   daemonStatusSchema,
+  emptyParamsSchema,
   type HealthCondition,
   healthParamsSchema,
   type ListenParams,
@@ -54,6 +55,9 @@ export class DaemonLink {
   readonly onNetworkReapplied = this.#reapplied.event;
   readonly #conditions = new Emitter<readonly HealthCondition[]>();
   readonly onConditionsChanged = this.#conditions.event;
+  readonly #woken = new Emitter<void>();
+  /** The machine has slept. */
+  readonly onMachineWoken = this.#woken.event;
 
   private constructor(parts: { version: string; rpc: MessageConnection; control: Socket; dial: Socket; clock: Clock }) {
     this.version = parts.version;
@@ -79,6 +83,7 @@ export class DaemonLink {
     });
     this.#hear(daemonMethod.applied, appliedNetworkSchema, (applied) => this.#reapplied.fire(applied));
     this.#hear(daemonMethod.health, healthParamsSchema, ({ conditions }) => this.#conditions.fire(conditions));
+    this.#hear(daemonMethod.woke, emptyParamsSchema, () => this.#woken.fire());
     this.#dial.on('close', () => this.close());
     this.#control.on('close', () => this.close());
   }

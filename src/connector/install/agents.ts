@@ -7,7 +7,7 @@ import { managerNotRunning, uninstallRefused } from '../errors.ts';
 import { managerLabels, webhookName } from './names.ts';
 
 /** Pods are re-created one after another; each may take its time to end. */
-const removalLimitMs = 180_000;
+const removalLimitMs = 600_000;
 const injectorPort = 8443;
 
 interface WebhookObject extends KubeObject {

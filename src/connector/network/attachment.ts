@@ -11,6 +11,8 @@ export interface AttachmentDeps extends ClusterDialerDeps {
   readonly log: Logger;
   readonly lookup: (name: string, qtype: number) => Promise<Records>;
   readonly desired: () => DesiredNetwork;
+  /** The machine has slept: what was open may be dead. */
+  readonly woke: () => void;
 }
 
 /**
@@ -98,6 +100,7 @@ export class NetworkAttachment implements Disposable {
         this.#changed.fire();
       }),
     );
+    this.#scope.own(this.#link.onMachineWoken(() => this.#deps.woke()));
     this.#link.onLinkClosed(() => {
       this.view = { ...this.view, state: 'gone', subnets: [] };
       this.conditions = [];

@@ -19,8 +19,11 @@ export interface OutboundDeps extends ClusterDialerDeps {
   readonly lookup: (name: string, qtype: number) => Promise<{ readonly rcode: number; readonly records: Uint8Array }>;
 }
 
-/** After a yes, the kernel connects within microseconds; what does not come is given up. */
-const acceptTimeoutMs = 10_000;
+/**
+ * After a yes, the kernel connects within microseconds, unless thousands come at once and its queue is full: then it
+ * tries again after 1, 2, 4 and 8 seconds while the program takes itself for connected. What does not come is given up.
+ */
+const acceptTimeoutMs = 20_000;
 const backlog = 4_096;
 const servfail = 2;
 

@@ -4,7 +4,7 @@ import { type Client, createClient } from '@connectrpc/connect';
 import type { Clock } from '../../base/index.ts';
 import { type Kube, kinds, type V1Pod, type V1Service } from '../../kube/index.ts';
 import { wire } from '../../protocol/index.ts';
-import { createCallTransport, openHttp2 } from '../../protocol/transport/index.ts';
+import { createCallTransport, openHttp2, pingNow } from '../../protocol/transport/index.ts';
 import { managerMissing, managerNotRunning } from '../errors.ts';
 
 const defaultApiPort = 8081;
@@ -18,6 +18,8 @@ export interface ManagerLink {
   readonly tunnels: ClientHttp2Session;
   /** Resolves when either half is gone. */
   readonly closed: Promise<void>;
+  /** Ends at once unless both halves answer within seconds. */
+  check(): void;
   close(): void;
 }
 
@@ -57,7 +59,12 @@ export async function openManagerLink(options: LinkOptions): Promise<ManagerLink
     [calls, tunnels].map((session) => new Promise<void>((resolve) => session.once('close', () => resolve()))),
   );
   void closed.then(close);
-  return { manager: createClient(wire.Manager, createCallTransport(calls)), tunnels, closed, close };
+  const check = (): void => {
+    for (const session of sessions) {
+      pingNow(session, clock);
+    }
+  };
+  return { manager: createClient(wire.Manager, createCallTransport(calls)), tunnels, closed, check, close };
 }
 
 async function findManager(kube: Kube, namespace: string): Promise<{ pod: string; namespace: string; port: number }> {

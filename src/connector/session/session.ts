@@ -1,12 +1,12 @@
 import { hostname, userInfo } from 'node:os';
 import { create } from '@bufbuild/protobuf';
-import { Code, ConnectError, createClient } from '@connectrpc/connect';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { type Clock, Emitter, type Logger, retry, Scope, sleep, toError, withTimeout } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
-import { Agent, errorOfConnect, parseVersion, productName, wire, wireVersion } from '../../protocol/index.ts';
-import { createCallTransport, openHttp2 } from '../../protocol/transport/index.ts';
+import { errorOfConnect, parseVersion, productName, wire, wireVersion } from '../../protocol/index.ts';
 import { managerTooOld, notConnected } from '../errors.ts';
 import { Inbound } from '../inbound/inbound.ts';
+import { AgentSessions } from './agents.ts';
 import { type ManagerLink, openManagerLink } from './link.ts';
 
 export interface SessionOptions {
@@ -38,6 +38,7 @@ export class ManagerSession {
   readonly clientName = `${userInfo().username}@${hostname()}`;
   readonly #options: SessionOptions;
   readonly #inbound: Inbound;
+  readonly #agents: AgentSessions;
   readonly #scope = new Scope();
   readonly #controller = new AbortController();
   readonly #state = new Emitter<SessionState>();
@@ -60,6 +61,7 @@ export class ManagerSession {
   constructor(options: SessionOptions) {
     this.#options = options;
     this.#inbound = new Inbound(options);
+    this.#agents = new AgentSessions({ ...options, inbound: this.#inbound });
   }
 
   get sessionId(): string {
@@ -89,6 +91,11 @@ export class ManagerSession {
     void this.#keep();
   }
 
+  /** Asks the other end at once whether it is there; a link that is dead ends within seconds and is made anew. */
+  check(): void {
+    this.#link?.check();
+  }
+
   /** Leaves in order: the manager forgets us at once instead of after the lease. */
   async close(): Promise<void> {
     const link = this.#link;
@@ -96,6 +103,7 @@ export class ManagerSession {
       await link.manager.depart({ sessionId: this.#sessionId }, { timeoutMs: 1_500 }).catch(() => undefined);
     }
     this.#controller.abort();
+    this.#agents.dispose();
     await this.#linkScope?.dispose();
     link?.close();
     await this.#scope.dispose();
@@ -306,51 +314,9 @@ export class ManagerSession {
     });
   }
 
-  /** Agents whose pods we intercept are connected directly: their connections need no detour through the manager. */
   async #watchAgentPods(link: ManagerLink, signal: AbortSignal): Promise<void> {
-    const open = new Map<string, Scope>();
-    try {
-      for await (const { agents } of link.manager.watchAgentPods({ sessionId: this.#sessionId }, { signal })) {
-        const wanted = new Map(
-          agents
-            .filter(({ intercepted, apiPort }) => intercepted && apiPort > 0)
-            .map((each) => [`${each.namespace}/${each.podName}/${each.podId}`, each]),
-        );
-        for (const [key, scope] of open) {
-          if (!wanted.has(key)) {
-            open.delete(key);
-            void scope.dispose();
-          }
-        }
-        for (const [key, agent] of wanted) {
-          if (!open.has(key)) {
-            const scope = new Scope();
-            open.set(key, scope);
-            this.#follow(scope, `agent ${agent.podName}`, (limit) => this.#serveAgent(agent, limit));
-          }
-        }
-      }
-    } finally {
-      for (const scope of open.values()) {
-        void scope.dispose();
-      }
-    }
-  }
-
-  async #serveAgent({ namespace, podName, apiPort }: wire.AgentPodInfo, signal: AbortSignal): Promise<void> {
-    const { kube, clock } = this.#options;
-    const forward = await kube.openPortForward({ namespace, pod: podName, port: apiPort, signal });
-    const session = await openHttp2(forward, { clock, signal });
-    const end = (): void => session.destroy();
-    signal.addEventListener('abort', end, { once: true });
-    try {
-      const agent = createClient(Agent, createCallTransport(session));
-      const requests = agent.watchDial({ sessionId: this.#sessionId }, { signal });
-      await this.#inbound.serve({ service: 'agent', session, sessionId: this.#sessionId }, requests);
-    } finally {
-      signal.removeEventListener('abort', end);
-      session.destroy();
-      forward.destroy();
+    for await (const { agents } of link.manager.watchAgentPods({ sessionId: this.#sessionId }, { signal })) {
+      this.#agents.follow(agents, this.#sessionId);
     }
   }
 

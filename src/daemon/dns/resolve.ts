@@ -98,9 +98,22 @@ export class Resolver {
       (client) => before.find((window) => window.isOf(client)) ?? new ClusterWindow(client, this.#windowOptions),
     );
     if (this.#windows.length !== before.length || this.#windows.some((window, index) => window !== before[index])) {
-      this.#cache.clear();
-      this.#generation++;
+      this.#forgetAnswers();
     }
+  }
+
+  /** Every name is asked anew. */
+  forget(): void {
+    this.#forgetAnswers();
+    for (const window of this.#windows) {
+      window.forget();
+    }
+  }
+
+  /** Answers that are under way are not kept either. */
+  #forgetAnswers(): void {
+    this.#cache.clear();
+    this.#generation++;
   }
 
   /**

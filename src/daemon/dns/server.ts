@@ -86,6 +86,11 @@ export class DnsServer implements Disposable {
     this.#resolver.configure(windows);
   }
 
+  /** Every name is asked anew. */
+  forget(): void {
+    this.#resolver.forget();
+  }
+
   dispose(): void {
     void this.#scope.dispose();
     for (const socket of this.#clients) {

@@ -86,6 +86,10 @@ export class ClusterWindow {
     return this.#client.dns.timeoutMs;
   }
 
+  forget(): void {
+    this.#cache.clear();
+  }
+
   /** The same window with the same configuration: what is cached here is still true. */
   isOf(client: DnsClient): boolean {
     return client.lookup === this.#client.lookup && fingerprintOf(client) === this.#fingerprint;

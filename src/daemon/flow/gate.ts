@@ -7,6 +7,7 @@ import type { Drops } from './drops.ts';
 import { rewriteOutward } from './nat.ts';
 import type { Replies } from './replies.ts';
 import type { Flow, FlowTable } from './table.ts';
+import { equalAt } from './tuple-table.ts';
 
 export interface GateDeps {
   readonly table: FlowTable;
@@ -24,6 +25,10 @@ interface Held {
 
 /** A SYN flood stops here, not at the cluster. */
 export const maxHalfOpen = 1_024;
+/** Of these, what one address and port may have: one that never answers leaves places for the others. */
+export const maxHalfOpenOfOne = 768;
+/** When all places are taken, a dial that has waited this long makes room: its program asks again within a second. */
+const patienceMs = 500;
 /** A program that never hears an answer retries its SYN for two minutes; the dial has ended long before. */
 const dialLimitMs = 20_000;
 
@@ -57,7 +62,7 @@ export class Gate {
       drops.add('no-listener');
       return;
     }
-    if (this.#held.size >= maxHalfOpen) {
+    if (!this.#hasRoom(view, nowMs)) {
       drops.add('half-open-full');
       return;
     }
@@ -113,10 +118,45 @@ export class Gate {
   sweep(nowMs: number): void {
     for (const held of this.#held.values()) {
       if (nowMs - held.sinceMs > dialLimitMs) {
-        this.#end(held, 'timeout');
-        held.flow.carrier.ask({ type: 'close', id: held.flow.id });
+        this.#giveUp(held);
       }
     }
+  }
+
+  /** The oldest may have to go for it: a scan of places that are not there must not close the gate for all. */
+  #hasRoom(view: PacketView, nowMs: number): boolean {
+    // Below it no place can have more: what is usual is not counted.
+    if (this.#held.size < maxHalfOpenOfOne) {
+      return true;
+    }
+    if (this.#countTo(view) >= maxHalfOpenOfOne) {
+      return false;
+    }
+    if (this.#held.size < maxHalfOpen) {
+      return true;
+    }
+    const [oldest] = this.#held.values();
+    if (!oldest || nowMs - oldest.sinceMs < patienceMs) {
+      return false;
+    }
+    this.#giveUp(oldest);
+    return true;
+  }
+
+  #countTo({ buffer, addressBytes, destinationOffset, destinationPort }: PacketView): number {
+    let count = 0;
+    for (const { flow } of this.#held.values()) {
+      const isAlike = flow.destinationPort === destinationPort && flow.destination.length === addressBytes;
+      if (isAlike && equalAt(buffer, destinationOffset, flow.destination)) {
+        count++;
+      }
+    }
+    return count;
+  }
+
+  #giveUp(held: Held): void {
+    this.#end(held, 'timeout');
+    held.flow.carrier.ask({ type: 'close', id: held.flow.id });
   }
 
   #end({ flow, packet }: Held, result: DialResult): void {

@@ -4,7 +4,7 @@ import { type PacketView, protocolUdp } from '../packet/view.ts';
 import type { Carrier } from './carrier.ts';
 import type { Drops } from './drops.ts';
 import type { Replies } from './replies.ts';
-import { type Tuple, TupleTable } from './tuple-table.ts';
+import { equalAt, type Tuple, TupleTable } from './tuple-table.ts';
 
 export interface UdpDeps {
   readonly carrierOf: (destination: Uint8Array) => Carrier | undefined;
@@ -108,6 +108,7 @@ export class UdpFlows {
       this.#deps.replies.datagram(
         { source: destination, sourcePort: destinationPort, destination: source, destinationPort: sourcePort },
         payload,
+        !isOwn(flow),
       );
     }
   }
@@ -212,6 +213,12 @@ export class UdpFlows {
       this.#table.remove(flow);
     }
   }
+}
+
+/** A program of this machine, not one whose packets it forwards. */
+function isOwn({ carrier, source }: UdpFlow): boolean {
+  const own = source.length === 4 ? carrier.address4 : carrier.address6;
+  return own?.length === source.length && equalAt(source, 0, own);
 }
 
 function sizeOf(datagrams: readonly Uint8Array[]): number {

@@ -159,6 +159,16 @@ export class MachineNetwork {
     }
   }
 
+  /** Packets wait in the device and nobody reads them. Asked at intervals: see the device. */
+  hasStalled(): boolean {
+    return this.#up?.device.hasStalled?.() ?? false;
+  }
+
+  /** After sleep: what a name was answered with may be gone. */
+  forgetNames(): void {
+    this.#up?.dns.forget();
+  }
+
   get status() {
     const up = this.#up;
     const all = [...this.#wanted.values()];

@@ -74,6 +74,10 @@ export interface Platform {
   peerOf(socket: Socket): number | undefined;
   /** Gives back memory that only starting needed. */
   trim(): void;
+  /** The system ends this process after so long, unless called again before; 0 takes it back. False where it cannot. */
+  expire?(ms: number): boolean;
+  /** Tells the service manager that listens at a datagram socket, as sd_notify(3) does. */
+  notify?(path: string, text: string): boolean;
   /** The resolvers that the machine uses, best first. */
   resolvers(): Promise<IpBytes[]>;
   /** Removes what a killed predecessor of this user left. */

@@ -7,6 +7,9 @@ const resetBytes = 20;
 /** RFC 792 asks for the header and eight bytes, RFC 4443 for as much as fits the smallest MTU. */
 const quotedTransportBytes4 = 8;
 const maxQuotedBytes6 = 1_232;
+const ipv6HeaderBytes = 40;
+const fragmentHeaderBytes = 8;
+const protocolFragment = 44;
 
 /** Room that any packet of this file needs beyond its payload. */
 export const maxHeaderBytes = 40 + 20;
@@ -176,6 +179,28 @@ export function buildUdp(place: Place, ends: UdpEnds, payload: Uint8Array): numb
   // A computed zero is sent as all ones, RFC 768; zero would mean that there is none.
   putWord(bytes, transportAt + 6, transportSum(place, transportAt, protocolUdp, length) || 0xffff);
   return transportAt + length - at;
+}
+
+/** RFC 8200 §4.5: an IPv6 packet's bytes from `from` on behind its header, as one fragment of it. */
+export function buildFragment6(
+  { bytes, at }: Place,
+  whole: Uint8Array,
+  piece: { readonly id: number; readonly from: number; readonly length: number },
+): number {
+  const { id, from, length } = piece;
+  const isLast = ipv6HeaderBytes + from + length >= whole.length;
+  copy(whole, 0, bytes, at, ipv6HeaderBytes);
+  putWord(bytes, at + 4, fragmentHeaderBytes + length);
+  bytes[at + 6] = protocolFragment;
+  const header = at + ipv6HeaderBytes;
+  bytes[header] = whole[6] ?? 0;
+  bytes[header + 1] = 0;
+  putWord(bytes, header + 2, from | (isLast ? 0 : 1));
+  putWord(bytes, header + 4, id >>> 16);
+  putWord(bytes, header + 6, id & 0xffff);
+  const payload = ipv6HeaderBytes + from;
+  bytes.set(whole.subarray(payload, payload + length), header + fragmentHeaderBytes);
+  return ipv6HeaderBytes + fragmentHeaderBytes + length;
 }
 
 /** The largest payload of a datagram to an address of this size. */

@@ -16,7 +16,10 @@ const isDigest = (text: string): boolean => /^[0-9a-f]{64}$/.test(text);
  */
 export async function installSelf(
   digest: string,
-  { executable = '/proc/self/exe', folder = daemonInstallFolder } = {},
+  {
+    executable = process.platform === 'linux' ? '/proc/self/exe' : process.execPath,
+    folder = daemonInstallFolder,
+  } = {},
 ): Promise<string> {
   const bytes = await readFile(executable);
   const found = createHash('sha256').update(bytes).digest();
@@ -36,7 +39,7 @@ export async function installSelf(
     await file.close();
   }
   await rename(temporary, target);
-  await removeOthers(folder, target);
+  await removeEarlier(target, folder);
   return target;
 }
 
@@ -53,8 +56,16 @@ export async function checkRootOnly(folder: string): Promise<void> {
   }
 }
 
+/** Removes every copy, unless one runs for somebody. What runs now may be one of them. */
+export async function removeInstalled(folder = daemonInstallFolder): Promise<void> {
+  const running = [...(await runningPrograms())];
+  if (!running.some((path) => path.startsWith(`${folder}/`))) {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
 /** Earlier versions go, unless one runs for somebody. */
-async function removeOthers(folder: string, kept: string): Promise<void> {
+export async function removeEarlier(kept: string, folder = daemonInstallFolder): Promise<void> {
   const running = await runningPrograms();
   for (const name of await readdir(folder)) {
     const other = join(folder, name);
@@ -64,8 +75,11 @@ async function removeOthers(folder: string, kept: string): Promise<void> {
   }
 }
 
+/** What other processes run. */
 async function runningPrograms(): Promise<ReadonlySet<string>> {
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  // Without /proc nobody knows; a program that is removed while it runs goes on.
+  const names = await readdir('/proc').catch(() => []);
+  const pids = names.filter((name) => /^\d+$/.test(name) && name !== String(process.pid));
   const paths = await Promise.all(pids.map((pid) => readlink(`/proc/${pid}/exe`).catch(() => '')));
   return new Set(paths.map((path) => path.replace(/ \(deleted\)$/, '')));
 }

@@ -1,59 +1,37 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import type { Clock } from '../../base/index.ts';
 import { noServiceManager } from '../errors.ts';
 import type { RunCommand } from '../os/command.ts';
-import { systemdUnit } from './units.ts';
+import type { FileSystem } from '../os/files.ts';
+import { LaunchdService } from './launchd.ts';
+import { SystemdService } from './systemd.ts';
 
-const unitPath = '/etc/systemd/system/nearfield-daemon@.service';
-const instance = (uid: number): string => `nearfield-daemon@${uid}.service`;
+export interface ServiceDeps {
+  readonly run: RunCommand;
+  readonly files: FileSystem;
+  readonly clock: Clock;
+}
 
-/** The daemon as a service of systemd. Errors: `daemon.no-service-manager`. */
-export class SystemdService {
-  readonly #run: RunCommand;
+/** What runs the daemon by itself, for one user after the other. All but `check`: errors of the commands. */
+export interface ServiceManager {
+  /** Errors: `daemon.no-service-manager`. */
+  check(): Promise<void>;
+  /** Installs and starts, over whatever there was: the program's path carries its digest, so a new one is a new unit. */
+  install(owner: { readonly uid: number; readonly gid: number }, program: string): Promise<void>;
+  /** Ends it and removes its files; idempotent. True when no other user has one. */
+  remove(uid: number): Promise<boolean>;
+  /** In the manager's own words: `active`, `running`, … */
+  state(uid: number): Promise<string>;
+}
 
-  constructor(run: RunCommand) {
-    this.#run = run;
-  }
-
-  /** Installs, or upgrades what is installed: the unit names the program by its digest, so a new one is a new unit. */
-  async install(uid: number, program: string): Promise<void> {
-    await this.#check();
-    await mkdir(dirname(unitPath), { recursive: true });
-    await writeFile(unitPath, systemdUnit(program), { mode: 0o644 });
-    await this.#run('systemctl', ['daemon-reload']);
-    await this.#run('systemctl', ['enable', instance(uid)]);
-    await this.#run('systemctl', ['restart', instance(uid)]);
-  }
-
-  async remove(uid: number): Promise<void> {
-    await this.#check();
-    await this.#run('systemctl', ['disable', '--now', instance(uid)]).catch(() => undefined);
-    const others = await this.#run('systemctl', [
-      'list-units',
-      '--all',
-      '--plain',
-      '--no-legend',
-      instance(0).replace('0', '*'),
-    ]);
-    if (!others.split('\n').some((line) => line.trim() !== '' && !line.includes(instance(uid)))) {
-      await rm(unitPath, { force: true });
-      await this.#run('systemctl', ['daemon-reload']);
-    }
-  }
-
-  /** `active`, `inactive`, `failed`, …, in systemd's words. */
-  async state(uid: number): Promise<string> {
-    await this.#check();
-    return (await this.#run('systemctl', ['show', '--property=ActiveState', '--value', instance(uid)])).trim();
-  }
-
-  async #check(): Promise<void> {
-    await this.#run('systemctl', ['is-system-running', '--quiet']).catch(async () => {
-      // A degraded system runs as well; one without systemd does not answer at all.
-      const state = await this.#run('systemctl', ['show', '--property=Version', '--value']).catch(() => '');
-      if (state.trim() === '') {
-        throw noServiceManager();
-      }
-    });
+/** By `process.platform`. Errors: `daemon.no-service-manager`. */
+export function serviceManagerOf(platform: string, deps: ServiceDeps): ServiceManager {
+  switch (platform) {
+    case 'linux':
+      return new SystemdService(deps);
+    case 'darwin':
+      return new LaunchdService(deps);
+    default:
+      // Windows runs only programs that speak to its service manager, which ours does not yet: see docs/platforms.md.
+      throw noServiceManager('service manager that we know');
   }
 }

@@ -2,7 +2,8 @@
 
 /**
  * A systemd template: the instance's name is the user's number. It may change the network and nothing else; the
- * clean-up after a kill is the unit's own, for a kill ends all of its processes.
+ * clean-up after a kill is the unit's own, for a kill ends all of its processes. It begins when it serves, and is ended
+ * when its beats stay away: without a core, which would be a hundred megabytes that nobody reads.
  */
 export function systemdUnit(path: string): string {
   return `[Unit]
@@ -11,7 +12,11 @@ Documentation=https://github.com/nearfield/nearfield
 After=network.target
 
 [Service]
-ExecStart=${path} run --uid %i --gid %i --idle-exit-seconds 0
+Type=notify
+NotifyAccess=main
+WatchdogSec=20
+WatchdogSignal=SIGKILL
+ExecStart=${path} run --uid %i --gid %i --service
 ExecStopPost=${path} cleanup --uid %i --unless-running
 Restart=on-failure
 RestartSec=1
@@ -47,7 +52,7 @@ WantedBy=multi-user.target
 
 /** launchd: kept alive, started at boot, as root by being a daemon and not an agent. */
 export function launchdPlist(path: string, uid: number, gid: number): string {
-  const words = [path, 'run', '--uid', String(uid), '--gid', String(gid), '--idle-exit-seconds', '0'];
+  const words = [path, 'run', '--uid', String(uid), '--gid', String(gid), '--service'];
   return `<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <plist version="1.0">
@@ -72,7 +77,7 @@ ${words.map((word) => `    <string>${word}</string>`).join('\n')}
 /** Arguments for `sc.exe`, which makes the Windows service. */
 export function windowsService(path: string, uid: number): readonly (readonly string[])[] {
   const name = `nearfield-${uid}`;
-  const line = `"${path}" run --uid ${uid} --gid ${uid} --idle-exit-seconds 0`;
+  const line = `"${path}" run --uid ${uid} --gid ${uid} --service`;
   return [
     ['create', name, 'binPath=', line, 'start=', 'auto', 'DisplayName=', 'Nearfield network daemon'],
     ['failure', name, 'reset=', '60', 'actions=', 'restart/1000/restart/5000'],

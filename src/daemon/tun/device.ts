@@ -17,5 +17,7 @@ export interface TunDevice {
   start(handler: (batch: PacketBatch) => void): void;
   /** Offset and length pairs into `buffer`, offload headers included. Answers how many were not taken. */
   write(buffer: Uint8Array, descriptors: Int32Array, count: number): number;
+  /** True when packets waited at the last call, wait now, and none was read in between. */
+  hasStalled?(): boolean;
   close(): void;
 }

@@ -7,6 +7,8 @@ export interface TunAddon extends DescriptorAddon {
   open(name: string): number;
   trim(): void;
   peer(fd: number): number;
+  /** Sends a text to a datagram socket, as sd_notify(3) does. Not 0 when it went. */
+  notify(path: string, text: string): number;
 }
 
 /** Opens the device; it disappears with this process, however that ends. Errors: `daemon.device-failed`. */

@@ -6,13 +6,21 @@ import type { DaemonLauncher } from '../daemon-launcher/launcher.ts';
 import { noService } from '../errors.ts';
 import { commandId } from '../ids.ts';
 import { type Offer, showError } from '../notify.ts';
-import { type Elevation, readSettings } from '../settings.ts';
+import { consentOf, type Elevation, readSettings } from '../settings.ts';
 
 export interface ConnectDeps {
   readonly connector: Connector;
   readonly launcher: DaemonLauncher;
   readonly log: Logger;
 }
+
+/** Failures of the launcher that the proxies help with. */
+const outOfReach = [
+  'extension.daemon-missing',
+  'extension.daemon-not-started',
+  'extension.daemon-failed',
+  'extension.elevation-refused',
+];
 
 type WayIn = Pick<ConnectRequest, 'daemon' | 'proxy'>;
 
@@ -64,18 +72,18 @@ export class ConnectCommand {
       return { proxy: {} };
     }
     if (elevation === 'service') {
-      const daemon = daemonSocketPaths(process.getuid?.() ?? 0);
-      if (!(await connector.probeDaemon(daemon))) {
+      const status = await connector.probeDaemon(daemonSocketPaths(process.getuid?.() ?? 0));
+      if (!status) {
         throw noService();
       }
-      return { daemon };
+      // Of this version it is taken as it is; another one is installed again, by one consent.
+      return { daemon: await launcher.ensure('any', token) };
     }
     try {
-      return { daemon: await launcher.ensure(token) };
+      return { daemon: await launcher.ensure(consentOf(elevation), token) };
     } catch (error) {
-      const isOutOfReach =
-        isReason(error, 'extension.daemon-missing') || isReason(error, 'extension.daemon-not-started');
-      if (elevation === 'sudo' || !isOutOfReach) {
+      const isOutOfReach = outOfReach.some((reason) => isReason(error, reason));
+      if (elevation !== 'auto' || !isOutOfReach) {
         throw error;
       }
       log.info('without a daemon: falling down to the proxies', { error });
@@ -145,6 +153,12 @@ export class ConnectCommand {
           this.#translatesConflicts = true;
           return this.ensureConnected();
         },
+      };
+    }
+    if (isReason(error, 'extension.no-service')) {
+      return {
+        title: vscode.l10n.t('Install as a Service'),
+        run: () => vscode.commands.executeCommand(commandId.installService),
       };
     }
     return undefined;

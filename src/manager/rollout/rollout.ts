@@ -50,8 +50,10 @@ export async function recreatePods(
     await restart(deps, workload);
     return;
   }
+  // No more than serve now: one that fails for reasons of its own must not stop the rest.
+  const strength = Math.min(replicas, deps.view.podsOf(workload).filter(isReady).length);
   for (const pod of stale) {
-    await evictOne(deps, workload, pod, signal);
+    await evictOne(deps, { workload, pod, strength }, signal);
   }
 }
 
@@ -65,18 +67,27 @@ async function restart({ kube, clock, log }: RolloutDeps, workload: Workload): P
   await kube.patch(kindOfWorkload[workload.kind], workload.name, workload.namespace, body, 'strategic');
 }
 
-/** Evicts one pod once another one is ready, so that someone always serves. */
+interface Eviction {
+  readonly workload: Workload;
+  readonly pod: V1Pod;
+  /** So many pods are to be ready before one goes. */
+  readonly strength: number;
+}
+
+/** Evicts one pod once as many serve as before the first went: whoever calls finds one less at a time, never more. */
 async function evictOne(
   { kube, view, clock, log }: RolloutDeps,
-  workload: Workload,
-  pod: V1Pod,
+  { workload, pod, strength }: Eviction,
   signal: AbortSignal,
 ): Promise<void> {
   const name = pod.metadata?.name ?? '';
-  const isOnly = (workload.object.spec?.replicas ?? 1) <= 1;
   for (;;) {
-    const othersReady = view.podsOf(workload).some((other) => other.metadata?.name !== name && isReady(other));
-    if (othersReady || isOnly) {
+    const pods = view.podsOf(workload);
+    const present = pods.find((each) => each.metadata?.name === name);
+    if (!present) {
+      return;
+    }
+    if (!isReady(present) || pods.filter(isReady).length >= strength) {
       const result = await kube.evict(name, workload.namespace);
       log.info('evicted for its agent', { pod: name, result });
       if (result !== 'blocked') {

@@ -179,13 +179,19 @@ export class Intercepts {
 
   /** Takes the agents out again; an empty list means every workload of the namespace, no namespace all. */
   async uninstall(namespace: string | undefined, names: readonly string[]): Promise<void> {
+    const leaving: Promise<void>[] = [];
     for (const workload of this.#deps.view.workloads(namespace)) {
       const isMeant = names.length === 0 || names.includes(workload.name);
       const hasAgent = this.#deps.view.podsOf(workload).some((pod) => pod.metadata?.annotations?.[annotation.config]);
       if (isMeant && (this.#configs.delete(keyOf(workload)) || hasAgent)) {
         this.#recreations.delete(keyOf(workload));
-        await recreatePods(this.#deps, workload, undefined, this.#controller.signal);
+        leaving.push(recreatePods(this.#deps, workload, undefined, this.#controller.signal));
       }
+    }
+    // One that cannot be taken out is no reason to leave the others half-way.
+    const failed = (await Promise.allSettled(leaving)).find((each) => each.status === 'rejected');
+    if (failed) {
+      throw failed.reason;
     }
   }
 

@@ -128,6 +128,8 @@ export const daemonStatusSchema = v.object({
   rssBytes: count,
   /** The windows that share this daemon. */
   clients: count,
+  /** The system runs it by itself; older daemons do not say. */
+  service: v.optional(v.boolean()),
   /** How the machine's programs are led to the name server. */
   resolver: v.optional(v.string()),
   /** What is wrong now and a person can repair. */
@@ -136,7 +138,7 @@ export const daemonStatusSchema = v.object({
 export type DaemonStatus = v.InferOutput<typeof daemonStatusSchema>;
 
 /** What every version's status has: enough to tell versions apart. */
-export const daemonProbeSchema = v.object({ version: v.string(), clients: count });
+export const daemonProbeSchema = v.object({ version: v.string(), clients: count, service: v.optional(v.boolean()) });
 export type DaemonProbe = v.InferOutput<typeof daemonProbeSchema>;
 
 export const healthConditionSchema = v.object({
@@ -160,6 +162,8 @@ export const daemonMethod = {
   /** Notifications of the daemon: what is wrong now, and a network that had to be applied differently. */
   health: 'health',
   applied: 'applied',
+  /** The machine has slept: whatever was open may be dead. No parameters. */
+  woke: 'woke',
 } as const;
 
 /** Where the daemon of a user is reached. Both sockets are 0600 in a directory 0700, all owned by the user. Pipes have
@@ -190,4 +194,16 @@ export const daemonInstallFolder = '/opt/nearfield';
 /** The path of the daemon with this SHA-256 (64 hex digits). */
 export function daemonInstallPath(digest: string, folder = daemonInstallFolder): string {
   return `${folder}/${digest.slice(0, 16)}/nearfield-daemon`;
+}
+
+/** The file that is there while the user's daemon is a service. Everybody may look; undefined where there are none. */
+export function daemonServiceFile(uid: number, platform: string): string | undefined {
+  switch (platform) {
+    case 'linux':
+      return `/etc/systemd/system/multi-user.target.wants/nearfield-daemon@${uid}.service`;
+    case 'darwin':
+      return `/Library/LaunchDaemons/dev.nearfield.daemon.${uid}.plist`;
+    default:
+      return undefined;
+  }
 }

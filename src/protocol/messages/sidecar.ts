@@ -28,6 +28,8 @@ export const sidecarContainerSchema = v.object({
   /** Marks this container's variables in the agent's own environment: `A_`, `B_`, … */
   envPrefix: v.optional(v.string(), ''),
   mountPoint: v.optional(v.string()),
+  /** What became of the container: 0 it is there, 1 it was taken away and the agent has its ports, 2 nothing uses it. */
+  replace: v.optional(v.picklist([0, 1, 2])),
   mounts: v.optional(v.record(v.string(), v.number())),
 });
 export type SidecarContainer = v.InferOutput<typeof sidecarContainerSchema>;
@@ -44,6 +46,7 @@ export const sidecarConfigSchema = v.object({
 });
 export type SidecarConfig = v.InferOutput<typeof sidecarConfigSchema>;
 
+export const replacedContainer = 1;
 /** The agent's first port; the following ones are counted up. */
 export const firstAgentPort = 9900;
 /** Answers `/ready`: a probe by HTTP is lighter than starting a program every second. */

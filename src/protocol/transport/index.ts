@@ -10,6 +10,7 @@ export {
   maxStreamsPerSession,
   type OpenHttp2Options,
   openHttp2,
+  pingNow,
   streamWindowBytes,
 } from './session.ts';
 export { type TunnelHandlers, TunnelStream } from './stream.ts';

@@ -19,6 +19,12 @@ import {
 } from './session.ts';
 import { respondGrpc, TunnelStream } from './stream.ts';
 
+/**
+ * A peer may give up all its streams at once, as when thousands of UDP flows fall silent together, and this many a
+ * second for good. Beyond nghttp2's own 1,000 and 33 a second it would end the session, and with it everybody's streams.
+ */
+const resetsPerSecond = 5_000;
+
 export interface GrpcServerOptions {
   readonly clock: Clock;
   readonly routes: (router: ConnectRouter) => void;
@@ -48,6 +54,8 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   const server = createServer({
     settings: { initialWindowSize: streamWindowBytes, maxConcurrentStreams: maxStreamsPerSession },
     maxSessionMemory: sessionMemoryMegabytes,
+    streamResetBurst: maxStreamsPerSession,
+    streamResetRate: resetsPerSecond,
   });
   // Tunnels never meet the request and response objects of Node's compatibility layer: they cost a third of a connection.
   server.on('stream', (stream, headers, _flags, rawHeaders) => {

@@ -15,6 +15,9 @@ export const sessionMemoryMegabytes = 512;
 export const maxStreamsPerSession = 20_000;
 const pingPeriodMs = 10_000;
 const pingTimeoutMs = 5_000;
+const pingNowTimeoutMs = 3_000;
+/** How often within that time it is looked for bytes. */
+const looks = 2;
 const openTimeoutMs = 10_000;
 
 export interface OpenHttp2Options {
@@ -60,14 +63,45 @@ export async function openHttp2(
   return session;
 }
 
-/** Destroys the session when a PING stays unanswered: a dead far side is otherwise never noticed. */
+/** One PING out of turn, with little time to answer: after sleep, who is not there at once is gone. */
+export function pingNow(session: ClientHttp2Session | ServerHttp2Session, clock: Clock): void {
+  if (session.destroyed) {
+    return;
+  }
+  const limit = clock.after(pingNowTimeoutMs, () => session.destroy());
+  const stop = (): void => void limit.dispose();
+  session.once('close', stop);
+  session.ping(() => {
+    stop();
+    session.off('close', stop);
+  });
+}
+
+/**
+ * Destroys the session when a PING stays unanswered and nothing else comes either: a dead far side is otherwise never
+ * noticed. On a slow line the answer waits behind megabytes of other bytes, and a loop that was held up finds it only
+ * after its timers: so bytes count as life, and one look that finds none is followed by another.
+ */
 export function keepAlive(session: ClientHttp2Session | ServerHttp2Session, clock: Clock): Disposable {
   let waiting: Disposable | undefined;
+  const received = (): number => (session.destroyed ? 0 : session.socket.bytesRead);
+  const wait = (before: number, looksLeft: number): void => {
+    waiting = clock.after(pingTimeoutMs / looks, () => {
+      const now = received();
+      if (now !== before) {
+        wait(now, looks - 1);
+      } else if (looksLeft > 0) {
+        wait(before, looksLeft - 1);
+      } else {
+        session.destroy();
+      }
+    });
+  };
   const timer = clock.every(pingPeriodMs, () => {
     if (waiting || session.destroyed) {
       return;
     }
-    waiting = clock.after(pingTimeoutMs, () => session.destroy());
+    wait(received(), looks - 1);
     session.ping(() => {
       void waiting?.dispose();
       waiting = undefined;

@@ -57,13 +57,19 @@ export class TunnelStream {
       }
     });
     stream.on('end', () => {
-      // A reset and a lost connection end the stream object too; they are no end of the payload.
-      if (!stream.rstCode && !stream.destroyed) {
+      // A reset and a lost connection end the stream object too; they are no end of the payload. Nor is a session that
+      // the server gives up: its end comes without trailers.
+      if (!stream.rstCode && !stream.destroyed && (this.#isServer || this.#hasStatus)) {
         this.#end();
       }
     });
     stream.on('drain', () => handlers.onDrain());
-    stream.on('trailers', (trailers: IncomingHttpHeaders) => this.#keepTrailers(trailers));
+    stream.on('trailers', (trailers: IncomingHttpHeaders) => {
+      this.#keepTrailers(trailers);
+      if (stream.readableEnded && this.#hasStatus) {
+        this.#end();
+      }
+    });
     stream.on('error', (error: Error) => {
       this.#failure ??= streamBroken(error.message, error);
     });
@@ -159,6 +165,10 @@ export class TunnelStream {
 
   get isClosed(): boolean {
     return this.#stream.closed || this.#stream.destroyed;
+  }
+
+  get #hasStatus(): boolean {
+    return this.#trailers['grpc-status'] !== undefined;
   }
 
   #end(): void {

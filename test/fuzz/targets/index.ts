@@ -3,6 +3,7 @@ import { openControlTarget } from './control.ts';
 import { openDialTarget } from './dial.ts';
 import { openDnsCodecTarget, openDnsServerTarget } from './dns.ts';
 import { openFlowsTarget } from './flows.ts';
+import { openHttpHeadTarget } from './http-head.ts';
 import { openNatTarget } from './nat.ts';
 import { openPacketTarget } from './packet.ts';
 import { openSocksTarget } from './socks.ts';
@@ -19,4 +20,5 @@ export const targets: Readonly<Record<string, OpenTarget>> = {
   control: openControlTarget,
   tunnel: openTunnelTarget,
   socks: openSocksTarget,
+  'http-head': openHttpHeadTarget,
 };

@@ -20,8 +20,8 @@ const intercept = (id: string, disposition: wire.InterceptDispositionType, spec 
 
 test('an active intercept diverts its port to its client', () => {
   const spec = { targetPort: 3000, dialTimeout: 3_000_000_000n, roundtripLatency: 500_000_000n };
-  const { diversions, reviews } = decide(sidecarConfig(), [intercept('ann:web', ACTIVE, spec)]);
-  assert.deepEqual(diversions.get(9900), {
+  const { plans, reviews } = decide(sidecarConfig(), [intercept('ann:web', ACTIVE, spec)]);
+  assert.deepEqual(plans.get('9900/TCP')?.whole, {
     interceptId: 'ann:web',
     clientSession: 'ann',
     targetHost: '127.0.0.1',
@@ -33,17 +33,22 @@ test('an active intercept diverts its port to its client', () => {
 });
 
 test('a waiting intercept is accepted for the container whose port it wants', () => {
-  const { diversions, reviews } = decide(sidecarConfig(), [intercept('ann:web', WAITING)]);
-  assert.equal(diversions.size, 0, 'nothing is diverted before the manager says active');
-  assert.deepEqual(reviews, [{ id: 'ann:web', containerName: 'server', conflict: undefined }]);
+  const { plans, reviews } = decide(sidecarConfig(), [intercept('ann:web', WAITING)]);
+  assert.equal(plans.size, 0, 'nothing is diverted before the manager says active');
+  assert.deepEqual(reviews, [
+    {
+      id: 'ann:web',
+      containerName: 'server',
+      conflict: undefined,
+      fault: undefined,
+      description: 'all TCP connections',
+    },
+  ]);
 });
 
 test('who holds a port keeps it, and the next one hears who that is', () => {
-  const { diversions, reviews } = decide(sidecarConfig(), [
-    intercept('ann:web', WAITING),
-    intercept('bob:web', ACTIVE),
-  ]);
-  assert.equal(diversions.get(9900)?.interceptId, 'bob:web');
+  const { plans, reviews } = decide(sidecarConfig(), [intercept('ann:web', WAITING), intercept('bob:web', ACTIVE)]);
+  assert.equal(plans.get('9900/TCP')?.whole?.interceptId, 'bob:web');
   assert.equal(reviews[0]?.conflict, 'bob:web');
 });
 
@@ -63,8 +68,8 @@ for (const [what, snapshot] of [
   ['an intercept without an agent', [intercept('ann:web', NO_AGENT)]],
 ] as const) {
   test(`${what} leaves the port passing through`, () => {
-    const { diversions, reviews } = decide(sidecarConfig(), snapshot);
-    assert.deepEqual([diversions.size, reviews.length], [0, 0]);
+    const { plans, reviews } = decide(sidecarConfig(), snapshot);
+    assert.deepEqual([plans.size, reviews.length], [0, 0]);
   });
 }
 

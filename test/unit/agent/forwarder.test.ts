@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { afterEach, beforeEach, test } from 'node:test';
 import { createClient } from '@connectrpc/connect';
-import type { Diversion } from '../../../src/agent/port/diversion.ts';
+import { type Diversion, emptyPlan } from '../../../src/agent/port/diversion.ts';
 import { Forwarder } from '../../../src/agent/port/forwarder.ts';
 import { Diverter } from '../../../src/agent/tunnel/diverter.ts';
 import { Scope, silentLogger, systemClock } from '../../../src/base/index.ts';
@@ -165,7 +165,7 @@ test('without an intercept the application answers, with half-close kept apart',
 });
 
 test('an intercepted connection reaches the developer, not the application', limit, async () => {
-  forwarder.divert(diversion);
+  forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
   socket.end('hello');
@@ -182,7 +182,7 @@ test('an intercepted connection reaches the developer, not the application', lim
 });
 
 test('when the developer’s port refuses, the application answers, and no byte is lost', limit, async () => {
-  forwarder.divert(diversion);
+  forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
   socket.end('hello');
@@ -193,7 +193,7 @@ test('when the developer’s port refuses, the application answers, and no byte 
 });
 
 test('when the developer does not fetch in time, the application answers', limit, async () => {
-  forwarder.divert(diversion);
+  forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
   socket.end('hello');
@@ -203,7 +203,7 @@ test('when the developer does not fetch in time, the application answers', limit
 });
 
 test('when the developer breaks off before an answer, the application answers', limit, async () => {
-  forwarder.divert(diversion);
+  forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
   socket.end('hello');
@@ -211,8 +211,22 @@ test('when the developer breaks off before an answer, the application answers', 
   assert.equal(await readAll(socket), 'app hello');
 });
 
+test(
+  'when the developer’s connection breaks before it has fetched, the application answers at once',
+  limit,
+  async () => {
+    forwarder.apply({ ...emptyPlan, whole: diversion });
+    const { next } = await developer();
+    const socket = call();
+    socket.end('hello');
+    await next();
+    session.destroy();
+    assert.equal(await readAll(socket), 'app hello', 'and no time has passed');
+  },
+);
+
 test('when nobody listens and the manager is away, the application answers at once', limit, async () => {
-  forwarder.divert(diversion);
+  forwarder.apply({ ...emptyPlan, whole: diversion });
   const socket = call();
   socket.end('hello');
   assert.equal(await readAll(socket), 'app hello');
@@ -224,14 +238,14 @@ test('a connection that nobody waits for cannot be fetched', limit, async () => 
 });
 
 test('open connections stay where they are when the intercept ends', limit, async () => {
-  forwarder.divert(diversion);
+  forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
   const { stream } = fetch(await next());
   stream.send(tunnelCode.dialOk);
   stream.sendData(Buffer.from('one '));
   await once(socket, 'data');
-  forwarder.divert(undefined);
+  forwarder.apply(emptyPlan);
   stream.sendData(Buffer.from('two'));
   assert.equal(String((await once(socket, 'data'))[0]), 'two');
   stream.endSend();
@@ -248,7 +262,7 @@ test('a reset of the application is a reset at the caller', limit, async () => {
 });
 
 test('a developer who answers too late does not get a connection that the application has', limit, async () => {
-  forwarder.divert(diversion);
+  forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
   const { stream, text, closed, accepted } = fetch(await next());

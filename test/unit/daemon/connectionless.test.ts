@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseSubnet } from '../../../src/base/index.ts';
 import type { Carrier } from '../../../src/daemon/flow/carrier.ts';
-import { maxHalfOpen } from '../../../src/daemon/flow/gate.ts';
+import { Drops } from '../../../src/daemon/flow/drops.ts';
+import { Fragments } from '../../../src/daemon/flow/fragments.ts';
+import { maxHalfOpen, maxHalfOpenOfOne } from '../../../src/daemon/flow/gate.ts';
 import { Pipeline } from '../../../src/daemon/flow/pipeline.ts';
 import { complement, sumWords } from '../../../src/daemon/packet/checksum.ts';
+import { PacketView } from '../../../src/daemon/packet/view.ts';
 import { FakeTun } from '../../../src/daemon/tun/fake.ts';
 import type { DialFrame, DialQuestion, DialResult } from '../../../src/protocol/index.ts';
 import { HandClock } from '../manager/hand-clock.ts';
@@ -213,18 +216,77 @@ test('a datagram beyond what IP carries never reaches the device', () => {
   assert.deepEqual(written(), []);
 });
 
+test('an IPv6 datagram for a container goes in fragments that fit everywhere, and for this machine whole', () => {
+  const { device, pipeline, made, answer, dials, raw } = setup();
+  for (const [source, pieces] of [
+    ['fd30::2', 5],
+    ['fd00::', 1],
+  ] as const) {
+    device.inject(datagram({ ...ends6, source: ip(source) }, new Uint8Array(3)));
+    answer('ok');
+    pipeline.receive(made, { type: 'datagram', id: dials().at(-1)?.id ?? 0, payload });
+    pipeline.flush();
+    const written = raw();
+    assert.equal(written.length, pieces);
+    assert.ok(pieces === 1 || written.every(({ length }) => length <= 1_280));
+    const expected = datagram(
+      { source: ends6.destination, sourcePort: 9_001, destination: ip(source), destinationPort: 5_000 },
+      payload,
+    );
+    const view = new PacketView();
+    const fragments = new Fragments(new Drops());
+    const whole =
+      pieces === 1
+        ? written[0]
+        : written.reduce<Uint8Array | undefined>((_, each) => {
+            assert.equal(view.parse(each, 0, each.length), 'fragment');
+            return fragments.add(view, 0);
+          }, undefined);
+    assert.deepEqual(Buffer.from(whole ?? []), Buffer.from(expected));
+  }
+});
+
 const syn = { source: '10.100.0.0', sourcePort: 1_000, destination: '10.100.3.4', destinationPort: 80 };
 
 test('a flood of SYNs stops at the gate, and a dial that never ends gives its place back', () => {
   const { device, clock, dials, pipeline } = setup();
-  for (let port = 0; port < maxHalfOpen + 10; port++) {
-    device.inject(segment({ ...syn, sourcePort: 1_000 + port }));
+  for (let count = 0; count < maxHalfOpen + 10; count++) {
+    device.inject(segment({ ...syn, sourcePort: 1_000 + count, destination: `10.100.${count >> 8}.${count & 255}` }));
   }
   assert.equal(dials().length, maxHalfOpen);
   assert.deepEqual(pipeline.drops, { 'half-open-full': 10 });
   clock.advance(22_000);
   assert.equal(pipeline.flows.halfOpen, 0);
   assert.equal(pipeline.flows.tcp, 0);
+});
+
+test('a place that never answers leaves places at the gate for others', () => {
+  const { device, dials, pipeline } = setup();
+  for (let count = 0; count < maxHalfOpen + 10; count++) {
+    device.inject(segment({ ...syn, sourcePort: 1_000 + count }));
+  }
+  assert.equal(pipeline.flows.halfOpen, maxHalfOpenOfOne);
+  device.inject(segment({ ...syn, sourcePort: 60_000, destinationPort: 81 }));
+  assert.equal(pipeline.flows.halfOpen, maxHalfOpenOfOne + 1);
+  assert.equal(dials().at(-1)?.destinationPort, 81);
+});
+
+test('when many addresses fill the gate, who has waited longest makes room, and its dial is given up', () => {
+  const { device, clock, dials, asked, pipeline } = setup();
+  for (let count = 0; count < maxHalfOpen; count++) {
+    device.inject(segment({ ...syn, destination: `10.100.${count >> 8}.${count & 255}` }));
+  }
+  const live = segment({ ...syn, destination: '10.100.9.9' });
+  device.inject(live);
+  assert.equal(dials().length, maxHalfOpen, 'not before it had time');
+  clock.advance(600);
+  device.inject(live);
+  assert.deepEqual(dials().at(-1)?.destination, ip('10.100.9.9'));
+  assert.deepEqual(
+    asked.filter((frame) => frame.type === 'close'),
+    [{ type: 'close', id: dials()[0]?.id }],
+  );
+  assert.equal(pipeline.flows.halfOpen, maxHalfOpen);
 });
 
 test('of two windows each carries its own destinations, and answers only for its own', () => {

@@ -38,6 +38,7 @@ export function createDarwinPlatform({ clock, run, addon, files }: DarwinDeps): 
     },
     // Code pages are the system's own affair there.
     trim: () => undefined,
+    expire: (ms) => addon().expire(ms) !== 0,
     resolvers: async () => parseScutil(await run('scutil', ['--dns'])),
     // The files are found again by their names.
     cleanUp: (uid) => resolverOf(files, uid).clear(),

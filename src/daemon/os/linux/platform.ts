@@ -42,6 +42,8 @@ export function createLinuxPlatform({ clock, log, run, addon }: LinuxDeps): Plat
       return uid < 0 ? undefined : uid;
     },
     trim: () => addon().trim(),
+    expire: (ms) => addon().expire(ms) !== 0,
+    notify: (path, text) => addon().notify(path, text) !== 0,
     resolvers: async () => resolversOfMachine(readText('/etc/resolv.conf')),
     async cleanUp(uid) {
       await removeStaleTables(run, uid);

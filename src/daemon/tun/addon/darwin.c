@@ -10,6 +10,7 @@
 #include <net/if_utun.h>
 #include <netinet/in.h>
 #include <node_api.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include <sys/kern_control.h>
 #include <sys/socket.h>
 #include <sys/sys_domain.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -235,6 +237,29 @@ static napi_value write_packets(napi_env env, napi_callback_info info) {
   return from_int(env, failed);
 }
 
+/* waiting(fd) -> 1 when the device has packets that nobody has read. */
+static napi_value waiting(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  struct pollfd device = {.fd = to_int(env, argument), .events = POLLIN};
+  return from_int(env, poll(&device, 1, 0) == 1 && (device.revents & POLLIN) != 0);
+}
+
+/* expire(ms) -> 1 when SIGALRM will end this process after so long, unless it says so again before; 0 ms takes it back.
+ * A stopped process ends when it is continued: no timer of this system kills. */
+static napi_value expire(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  int32_t ms = to_int(env, argument);
+  struct itimerval limit;
+  memset(&limit, 0, sizeof limit);
+  limit.it_value.tv_sec = ms / 1000;
+  limit.it_value.tv_usec = (ms % 1000) * 1000;
+  return from_int(env, setitimer(ITIMER_REAL, &limit, NULL) == 0);
+}
+
 static napi_value close_device(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
@@ -268,5 +293,7 @@ NAPI_MODULE_INIT() {
   add(env, exports, "write", write_packets);
   add(env, exports, "close", close_device);
   add(env, exports, "peer", peer);
+  add(env, exports, "waiting", waiting);
+  add(env, exports, "expire", expire);
   return exports;
 }

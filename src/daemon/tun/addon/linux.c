@@ -10,7 +10,10 @@
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <node_api.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +21,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct uv_poll_s uv_poll_t;
@@ -187,6 +193,15 @@ static napi_value write_packets(napi_env env, napi_callback_info info) {
   return from_int(env, failed);
 }
 
+/* waiting(fd) -> 1 when the device has packets that nobody has read. */
+static napi_value waiting(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  struct pollfd device = {.fd = to_int(env, argument), .events = POLLIN};
+  return from_int(env, poll(&device, 1, 0) == 1 && (device.revents & POLLIN) != 0);
+}
+
 static napi_value close_device(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
@@ -204,6 +219,57 @@ static napi_value peer(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
   int failed = getsockopt(to_int(env, argument), SOL_SOCKET, SO_PEERCRED, &credentials, &size);
   return from_int(env, failed ? -1 : (int32_t)credentials.uid);
+}
+
+/*
+ * expire(ms) -> 1 when this process will be killed by the kernel after so long, unless it says so again before; 0 ms
+ * takes it back. SIGKILL ends a stopped process as well, and the clock stands still while the machine sleeps. By system
+ * call: glibc's own names for it would need a glibc of 2021.
+ */
+static napi_value expire(napi_env env, napi_callback_info info) {
+  static int timer = -1;
+  size_t count = 1;
+  napi_value argument;
+  napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+  if (timer < 0) {
+    struct sigevent event;
+    memset(&event, 0, sizeof event);
+    event.sigev_notify = SIGEV_SIGNAL;
+    event.sigev_signo = SIGKILL;
+    if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer) < 0) {
+      timer = -1;
+      return from_int(env, 0);
+    }
+  }
+  int32_t ms = to_int(env, argument);
+  struct itimerspec limit;
+  memset(&limit, 0, sizeof limit);
+  limit.it_value.tv_sec = ms / 1000;
+  limit.it_value.tv_nsec = (long)(ms % 1000) * 1000000;
+  return from_int(env, syscall(SYS_timer_settime, timer, 0, &limit, NULL) == 0);
+}
+
+/* notify(path, text) -> 1 when the text went to the datagram socket there, as sd_notify(3) sends it; `@` in front of a
+ * name without a file. */
+static napi_value notify(napi_env env, napi_callback_info info) {
+  size_t count = 2, length = 0, text_length = 0;
+  napi_value arguments[2];
+  char text[256];
+  struct sockaddr_un address;
+  memset(&address, 0, sizeof address);
+  address.sun_family = AF_UNIX;
+  napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
+  napi_get_value_string_utf8(env, arguments[0], NULL, 0, &length);
+  if (length < 2 || length >= sizeof address.sun_path) return from_int(env, 0);
+  napi_get_value_string_utf8(env, arguments[0], address.sun_path, sizeof address.sun_path, &length);
+  napi_get_value_string_utf8(env, arguments[1], text, sizeof text, &text_length);
+  if (address.sun_path[0] == '@') address.sun_path[0] = 0;
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return from_int(env, 0);
+  socklen_t size = offsetof(struct sockaddr_un, sun_path) + length;
+  ssize_t sent = sendto(fd, text, text_length, MSG_NOSIGNAL, (struct sockaddr *)&address, size);
+  close(fd);
+  return from_int(env, sent == (ssize_t)text_length);
 }
 
 static int drop_segments(struct dl_phdr_info *object, size_t size, void *data) {
@@ -243,5 +309,8 @@ NAPI_MODULE_INIT() {
   add(env, exports, "close", close_device);
   add(env, exports, "trim", trim);
   add(env, exports, "peer", peer);
+  add(env, exports, "waiting", waiting);
+  add(env, exports, "expire", expire);
+  add(env, exports, "notify", notify);
   return exports;
 }

@@ -366,3 +366,14 @@ test('a window that was replaced is forgotten, with all it knew', async () => {
   collect();
   assert.ok(gone.filter((each) => each.deref() !== undefined).length <= 2);
 });
+
+test('after sleep every name is asked anew', async () => {
+  const kit = createKit();
+  kit.cluster.add('web.svc.', a('web.svc', '10.96.0.1'));
+  await ask(kit, 'web.svc');
+  await ask(kit, 'web.svc');
+  assert.equal(kit.cluster.asked.length, 1);
+  kit.resolver.forget();
+  kit.cluster.add('web.svc.', a('web.svc', '10.96.0.2'));
+  assert.equal(textOf(await ask(kit, 'web.svc')), 'NOERROR | web.svc A 10.96.0.2 4');
+});

@@ -1,0 +1,121 @@
+import { createClient } from '@connectrpc/connect';
+import { type Clock, type Disposable, type Logger, sleep, toError } from '../../base/index.ts';
+import type { Kube } from '../../kube/index.ts';
+import { Agent, type wire } from '../../protocol/index.ts';
+import { createCallTransport, openHttp2 } from '../../protocol/transport/index.ts';
+import type { Inbound } from '../inbound/inbound.ts';
+
+export interface AgentSessionsDeps {
+  readonly kube: Pick<Kube, 'openPortForward'>;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly inbound: Pick<Inbound, 'serve'>;
+}
+
+const retryMs = 500;
+/** Callers that the developer's program is still answering when it is left. */
+const drainMs = 30_000;
+
+interface Open {
+  readonly controller: AbortController;
+  readonly sessionId: string;
+}
+
+/**
+ * Connections to the agents whose pods we intercept: their callers need no detour through the traffic-manager, and do not
+ * notice when that is replaced. They outlive the connection to it; what it says next decides which of them stay.
+ */
+export class AgentSessions implements Disposable {
+  readonly #deps: AgentSessionsDeps;
+  readonly #open = new Map<string, Open>();
+  readonly #ended = new AbortController();
+
+  constructor(deps: AgentSessionsDeps) {
+    this.#deps = deps;
+  }
+
+  /** Connects to these and to no others. A session of another name begins anew. */
+  follow(agents: readonly wire.AgentPodInfo[], sessionId: string): void {
+    const wanted = new Map(
+      agents
+        .filter(({ intercepted, apiPort }) => intercepted && apiPort > 0)
+        .map((each) => [`${each.namespace}/${each.podName}/${each.podId}`, each]),
+    );
+    for (const [key, open] of this.#open) {
+      if (!wanted.has(key) || open.sessionId !== sessionId) {
+        this.#open.delete(key);
+        open.controller.abort();
+      }
+    }
+    for (const [key, agent] of wanted) {
+      if (!this.#open.has(key)) {
+        const controller = new AbortController();
+        this.#open.set(key, { controller, sessionId });
+        void this.#keep(agent, sessionId, controller.signal);
+      }
+    }
+  }
+
+  /** At once: callers that are still there are broken off. */
+  dispose(): void {
+    this.#ended.abort();
+    for (const { controller } of this.#open.values()) {
+      controller.abort();
+    }
+    this.#open.clear();
+  }
+
+  async #keep(agent: wire.AgentPodInfo, sessionId: string, signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#deps;
+    while (!signal.aborted) {
+      await this.#serve(agent, sessionId, signal).catch((error: unknown) => {
+        if (!signal.aborted) {
+          log.debug('the connection to an agent ended', { pod: agent.podName, error: toError(error) });
+        }
+      });
+      await sleep(clock, retryMs, signal).catch(() => undefined);
+    }
+  }
+
+  async #serve(
+    { namespace, podName, apiPort }: wire.AgentPodInfo,
+    sessionId: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { kube, clock, inbound } = this.#deps;
+    const forward = await kube.openPortForward({ namespace, pod: podName, port: apiPort, signal });
+    try {
+      const session = await openHttp2(forward, { clock, signal });
+      const end = (): void => session.destroy();
+      this.#ended.signal.addEventListener('abort', end, { once: true });
+      try {
+        const agent = createClient(Agent, createCallTransport(session));
+        const requests = agent.watchDial({ sessionId }, { signal });
+        await inbound.serve({ service: 'agent', session, sessionId }, requests);
+      } finally {
+        if (signal.aborted && !this.#ended.signal.aborted && !session.destroyed) {
+          await drained(session, clock);
+        }
+        this.#ended.signal.removeEventListener('abort', end);
+        session.destroy();
+      }
+    } finally {
+      forward.destroy();
+    }
+  }
+}
+
+/** No new callers come; resolves when those that are there have their answers, or have had their time. */
+function drained(
+  session: { close(): void; destroy(): void; once(event: 'close', listener: () => void): unknown },
+  clock: Clock,
+): Promise<void> {
+  return new Promise((resolve) => {
+    const limit = clock.after(drainMs, () => session.destroy());
+    session.once('close', () => {
+      void limit.dispose();
+      resolve();
+    });
+    session.close();
+  });
+}
