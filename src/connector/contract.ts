@@ -64,7 +64,28 @@ export interface ProxyView {
 
 export interface InstallRequest extends ClusterChoice {
   readonly managerNamespace?: string | undefined;
+  /** A whole reference. */
   readonly image?: string | undefined;
+  /** The values of docs/install.md, checked where they arrive. */
+  readonly options?: unknown;
+  /** Installing: takes fields over that somebody else has set. */
+  readonly takeOver?: boolean | undefined;
+  /** Uninstalling: removes the rest also when agents remain. */
+  readonly evenWithAgents?: boolean | undefined;
+}
+
+/** One of few sentences, and with what: an object, or a number of pods. */
+export interface InstallStep {
+  readonly step: string;
+  readonly detail?: string;
+}
+
+/** What installing would change. */
+export interface InstallPreview {
+  /** None: all is as it should be. */
+  readonly changes: readonly { readonly action: 'create' | 'change' | 'remove'; readonly what: string }[];
+  /** Object by object, as unified differences of YAML. */
+  readonly text: string;
 }
 
 /**
@@ -226,6 +247,8 @@ export interface ConnectorSnapshot {
   readonly namespaces: readonly NamespaceView[];
   readonly attachments: readonly Attachment[];
   readonly health: readonly HealthView[];
+  /** What is being done while the traffic-manager is installed or removed. */
+  readonly installing?: InstallStep;
 }
 
 export const emptySnapshot: ConnectorSnapshot = {
@@ -256,7 +279,12 @@ export interface Connector {
   environment(name: string): Promise<Readonly<Record<string, string>>>;
   /** The variables that lead programs through the proxies, with their password; empty without proxies. */
   proxyEnvironment(): Promise<Readonly<Record<string, string>>>;
+  /** Asks the API server what `install` would change; nothing is. */
+  previewInstall(request: InstallRequest): Promise<InstallPreview>;
+  /** Resolves when the manager is ready; steps are in the snapshot. */
   install(request: InstallRequest): Promise<void>;
+  /** Ends an installation or its removal: it rejects with code `cancelled`. */
+  cancelInstall(): Promise<void>;
   uninstall(request: InstallRequest): Promise<void>;
   /** Undefined when no daemon answers there. */
   probeDaemon(sockets: DaemonSockets): Promise<DaemonProbe | undefined>;

@@ -15,12 +15,13 @@ import {
   emptySnapshot,
   type HealthView,
   type Inspection,
+  type InstallPreview,
   type InstallRequest,
 } from './contract.ts';
 import { probeDaemon, quitDaemon } from './daemon-link/link.ts';
 import { alreadyConnected, daemonGone, notConnected } from './errors.ts';
-import { installManager, uninstallManager } from './install/install.ts';
-import { defaultImage, defaultManagerNamespace } from './install/objects.ts';
+import { Installer } from './install/installer.ts';
+import { defaultManagerNamespace } from './install/options.ts';
 import { Attachments } from './intercept/attachments.ts';
 import { addressesOf } from './network/api-server.ts';
 import { NetworkAttachment } from './network/attachment.ts';
@@ -48,6 +49,7 @@ export class ConnectorCore implements Connector {
   readonly #installId = randomUUID();
   readonly onSnapshotChanged = this.#changed.event;
   snapshot: ConnectorSnapshot = emptySnapshot;
+  readonly #installer: Installer;
   #connection: Connection | undefined;
   #attempt: AbortController | undefined;
   #state: ConnectionState = { state: 'disconnected' };
@@ -55,6 +57,7 @@ export class ConnectorCore implements Connector {
 
   constructor(deps: CoreDeps) {
     this.#deps = deps;
+    this.#installer = new Installer({ ...deps, onStep: () => this.#publish() });
   }
 
   async inspect(choice: ClusterChoice): Promise<Inspection> {
@@ -267,14 +270,20 @@ export class ConnectorCore implements Connector {
     return this.#connection?.proxy?.environment ?? {};
   }
 
-  async install(request: InstallRequest): Promise<void> {
-    const { clock, log } = this.#deps;
-    await installManager(loadKube(request), managerOf(request), clock, log.child('install'));
+  previewInstall(request: InstallRequest): Promise<InstallPreview> {
+    return this.#installer.preview(request);
   }
 
-  async uninstall(request: InstallRequest): Promise<void> {
-    const { clock, log } = this.#deps;
-    await uninstallManager(loadKube(request), managerOf(request), { clock, log: log.child('install') });
+  install(request: InstallRequest): Promise<void> {
+    return this.#installer.install(request);
+  }
+
+  uninstall(request: InstallRequest): Promise<void> {
+    return this.#installer.uninstall(request);
+  }
+
+  async cancelInstall(): Promise<void> {
+    this.#installer.cancel();
   }
 
   quitDaemon(sockets: DaemonSockets): Promise<void> {
@@ -286,6 +295,7 @@ export class ConnectorCore implements Connector {
   }
 
   async dispose(): Promise<void> {
+    this.#installer.cancel();
     await this.disconnect();
     this.#changed.dispose();
   }
@@ -329,6 +339,7 @@ export class ConnectorCore implements Connector {
       daemon: this.#connection?.daemon?.view ?? noDaemon,
       attachments: this.#connection?.attachments.views ?? [],
       health: this.#health(),
+      ...(this.#installer.step === undefined ? {} : { installing: this.#installer.step }),
     };
     if (!connection) {
       return { ...base, namespaces: [] };
@@ -361,8 +372,3 @@ export class ConnectorCore implements Connector {
     return [...(daemon?.conditions ?? [])];
   }
 }
-
-const managerOf = ({ managerNamespace, image }: InstallRequest): { namespace: string; image: string } => ({
-  namespace: managerNamespace || defaultManagerNamespace,
-  image: image || defaultImage,
-});

@@ -86,12 +86,56 @@ export const installFailed = (message: string, cause?: unknown): NearfieldError 
     cause,
   );
 
-export const agentsLeft = (pods: readonly string[]): NearfieldError =>
+export const badInstallOptions = (issues: readonly string[]): NearfieldError =>
+  failure('invalid_argument', 'connector.bad-install-options', `the options are not right: ${issues.join('; ')}`);
+
+export const foreignManager = (namespace: string, what: string): NearfieldError =>
   failure(
     'failed_precondition',
-    'connector.agents-left',
-    `the traffic-manager is gone, but ${pods.length} pods still have a traffic-agent: ${pods.slice(0, 5).join(', ')}`,
-    'They work as before; restart their workloads to take the agents out: kubectl rollout restart.',
+    'connector.foreign-manager',
+    `${what} in namespace ${namespace} was not installed by Nearfield, and is not touched`,
+    'Connect to it as it is, or choose another manager namespace.',
+  );
+
+export const installedByHelm = (namespace: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'connector.installed-by-helm',
+    `the traffic-manager in namespace ${namespace} was installed by Helm`,
+    'Use helm upgrade or helm uninstall.',
+  );
+
+export const installConflict = (what: string, message: string, cause: unknown): NearfieldError =>
+  failure(
+    'aborted',
+    'connector.install-conflict',
+    `somebody else has set fields of ${what}: ${message}`,
+    'Undo that change, or take these fields over.',
+    cause,
+  );
+
+export const agentsRemain = (pods: readonly string[], why: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'connector.agents-remain',
+    `traffic-agents remain in ${pods.slice(0, 5).join(', ')}${pods.length > 5 ? ` and ${pods.length - 5} more` : ''}${why ? `: ${why}` : ''}`,
+    'Start the traffic-manager and try again, or remove the rest and restart these workloads.',
+  );
+
+export const uninstallRefused = (status: number): NearfieldError =>
+  failure(
+    'unavailable',
+    'connector.uninstall-refused',
+    `the traffic-manager answered ${status} when its agents were to be removed`,
+    'Its log has the details.',
+  );
+
+export const installRunning = (): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'connector.install-running',
+    'an installation is under way',
+    'Wait for it, or cancel it.',
   );
 
 export const workerEnded = (): NearfieldError =>

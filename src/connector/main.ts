@@ -9,6 +9,7 @@ import { clientVersion, daemonSocketPaths } from '../protocol/index.ts';
 import { attachFlags, attachUsage, readAttach } from './cli/attach.ts';
 import { attachmentsOf, describe, describeAttachment, describeWorkload } from './cli/describe.ts';
 import { readSyntax, writeEnvironment } from './cli/environment.ts';
+import { installFlags, installUsage, readInstall } from './cli/install.ts';
 import type { Connector, DaemonSockets, NetworkChoice } from './contract.ts';
 import { ConnectorCore } from './core.ts';
 import { badRequest, daemonUnreachable } from './errors.ts';
@@ -29,8 +30,7 @@ const usage = `nearfield ${clientVersion}: joins this machine to a Kubernetes cl
   nearfield list [--json]
 ${attachUsage}  nearfield leave NAME
   nearfield quit
-  nearfield install | uninstall [--kubeconfig F] [--context C] [--manager-namespace N] [--image I]
-
+${installUsage}
 --daemon-command is the program that starts the daemon, as a JSON array, when none runs yet.
 --no-root offers proxies and forwards on 127.0.0.1 instead; eval "$(nearfield proxy-env)" leads a shell through them.
 `;
@@ -65,7 +65,7 @@ const options = {
   exclude: { type: 'string', multiple: true },
   mapping: { type: 'string', multiple: true },
   ...attachFlags,
-  image: { type: 'string' },
+  ...installFlags,
   json: { type: 'boolean' },
 } as const;
 
@@ -156,7 +156,21 @@ async function main(): Promise<void> {
     case 'install':
     case 'uninstall': {
       const core = new ConnectorCore({ clock: systemClock, log: silentLogger });
-      return core[verb]({ ...cluster, managerNamespace, image: values.image });
+      const request = { ...cluster, managerNamespace, ...readInstall(values) };
+      if (values['dry-run'] && verb === 'install') {
+        const preview = await core.previewInstall(request);
+        return print(preview, preview.text.trimEnd());
+      }
+      let said = '';
+      core.onSnapshotChanged(({ installing }) => {
+        const text = [installing?.step, installing?.detail].filter(Boolean).join(': ');
+        if (text && text !== said) {
+          said = text;
+          process.stderr.write(`${text}\n`);
+        }
+      });
+      process.once('SIGINT', () => void core.cancelInstall());
+      return core[verb](request);
     }
     case 'version':
       process.stdout.write(`${clientVersion}\n`);

@@ -35,6 +35,7 @@ export const settingId = {
   namespace: 'nearfield.namespace',
   managerNamespace: 'nearfield.managerNamespace',
   image: 'nearfield.image',
+  installOptions: 'nearfield.installOptions',
   elevation: 'nearfield.elevation',
   alsoProxy: 'nearfield.network.alsoProxy',
   neverProxy: 'nearfield.network.neverProxy',

@@ -18,6 +18,8 @@ export interface Settings {
   readonly namespace: string | undefined;
   readonly managerNamespace: string | undefined;
   readonly image: string | undefined;
+  /** Checked by the connector, which says all that is wrong. */
+  readonly installOptions: unknown;
   readonly elevation: Elevation;
   readonly network: NetworkChoice;
 }
@@ -32,6 +34,7 @@ export function readSettings(): Settings {
     namespace: read(settingId.namespace),
     managerNamespace: read(settingId.managerNamespace),
     image: read(settingId.image),
+    installOptions: all.get<unknown>(settingId.installOptions),
     elevation: elevations.find((each) => each === read(settingId.elevation)) ?? 'auto',
     network: readNetwork(all),
   };

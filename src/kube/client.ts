@@ -24,6 +24,14 @@ export interface ListOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface ApplyOptions {
+  /** Nothing is kept; the answer is what it would be. */
+  readonly dryRun?: boolean;
+  /** Takes fields that others set. Default: true. Without it they are a `kube.status-409`. */
+  readonly force?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
 export interface AccessQuestion {
   readonly verb: string;
   readonly group?: string;
@@ -39,8 +47,11 @@ export interface Kube {
   get<T>(kind: Kind, name: string, namespace?: string): Promise<T | undefined>;
   list<T>(kind: Kind, options?: ListOptions): Promise<T[]>;
   create<T>(kind: Kind, object: KubeObject): Promise<T>;
-  /** Server-side apply: what we name becomes ours, the rest stays as it is. */
-  apply<T>(object: KubeObject & { readonly apiVersion?: string; readonly kind?: string }): Promise<T>;
+  /** Server-side apply: what we name becomes ours, the rest stays as it is. Answers the object as it is then. */
+  apply<T>(
+    object: KubeObject & { readonly apiVersion?: string; readonly kind?: string },
+    options?: ApplyOptions,
+  ): Promise<T>;
   patch<T>(
     kind: Kind,
     name: string,
@@ -125,13 +136,14 @@ function createKube(config: KubeConfig): Kube {
         query: { fieldManager },
         body: object,
       }),
-    apply: (object) => {
+    apply: (object, { dryRun = false, force = true, signal } = {}) => {
       const kind = kindOf(object) ?? kinds.configMap;
       return requester.json({
         method: 'PATCH',
         path: pathOf(kind, object.metadata?.namespace, object.metadata?.name),
-        query: { fieldManager, force: 'true' },
+        query: { fieldManager, force: String(force), dryRun: dryRun ? 'All' : undefined },
         body: object,
+        signal,
         contentType: 'application/apply-patch+yaml',
       });
     },

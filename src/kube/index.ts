@@ -14,6 +14,7 @@ export type {
 } from '@kubernetes/client-node';
 export {
   type AccessQuestion,
+  type ApplyOptions,
   fieldManager,
   type Kube,
   type KubeTarget,
@@ -23,5 +24,6 @@ export {
   loadKubeInCluster,
 } from './client.ts';
 export type { Informer, InformerChange, InformerOptions, KubeObject } from './informer.ts';
+export { joinInformers } from './join.ts';
 export { type Kind, kindOf, kinds, pathOf } from './kind.ts';
 export type { PortForwardOptions } from './port-forward.ts';

@@ -39,7 +39,8 @@ interface WatchLine<T> {
 }
 
 const watchSeconds = 300;
-const keyOf = (object: KubeObject): string => `${object.metadata?.namespace ?? ''}/${object.metadata?.name ?? ''}`;
+export const keyOf = (object: KubeObject): string =>
+  `${object.metadata?.namespace ?? ''}/${object.metadata?.name ?? ''}`;
 
 export function createInformer<T extends KubeObject>(
   requester: Requester,

@@ -24,6 +24,8 @@ export const kinds = {
   deployment: define('apps/v1', 'Deployment', 'deployments'),
   replicaSet: define('apps/v1', 'ReplicaSet', 'replicasets'),
   statefulSet: define('apps/v1', 'StatefulSet', 'statefulsets'),
+  persistentVolumeClaim: define('v1', 'PersistentVolumeClaim', 'persistentvolumeclaims'),
+  networkPolicy: define('networking.k8s.io/v1', 'NetworkPolicy', 'networkpolicies'),
   serviceCidr: define('networking.k8s.io/v1', 'ServiceCIDR', 'servicecidrs', false),
   role: define('rbac.authorization.k8s.io/v1', 'Role', 'roles'),
   roleBinding: define('rbac.authorization.k8s.io/v1', 'RoleBinding', 'rolebindings'),

@@ -34,12 +34,12 @@ export function parseOptions(
 export async function startManager(deps: ManagerDeps, options: ManagerOptions): Promise<Scope> {
   const { kube, clock, log } = deps;
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
-  const view = scope.own(new ClusterView(kube, log.child('cluster')));
+  const view = scope.own(new ClusterView(kube, log.child('cluster'), watchedNamespaces(options)));
   await view.ready();
   const namespace = await kube.get<V1Namespace>(kinds.namespace, options.MANAGER_NAMESPACE);
   const store = new Store(clock, namespace?.metadata?.uid ?? '');
   const clusterDomain = clusterDomainOf(deps.resolvConf);
-  const serviceSubnets = await findServiceSubnets(kube, view);
+  const serviceSubnets = await findServiceSubnets(kube, view, options.MANAGER_NAMESPACE);
   const watchers = new DialWatchers(clock);
   const plan = {
     managerHost: `traffic-manager.${options.MANAGER_NAMESPACE}`,
@@ -99,6 +99,11 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
   return scope;
 }
 
+/** Where it is not everywhere, its own Service and pod are of interest too. */
+function watchedNamespaces({ MANAGED_NAMESPACES: managed, MANAGER_NAMESPACE: own }: ManagerOptions): string[] {
+  return managed.length === 0 ? [] : [...new Set([...managed, own])];
+}
+
 /** Far below the webhook's limit, far above the delay of a watch. */
 const unseenOwnerMs = 2_000;
 const registrationBackoff = { firstMs: 1_000, factor: 2, maxMs: 30_000 };
@@ -115,13 +120,18 @@ async function startWebhook(
   { scope, view, intercepts }: WebhookParts,
 ): Promise<void> {
   const certificate = await ensureCertificate(kube, options.MANAGER_NAMESPACE, clock);
+  // Once everything is to go, no pod gets a new agent, not even one whose annotation asks for it.
+  let isEnding = false;
   const webhook = createWebhook({
     port: options.MUTATOR_WEBHOOK_PORT,
     certificate,
     log: log.child('injector'),
-    uninstall: () => intercepts.uninstall(undefined, []),
+    uninstall: () => {
+      isEnding = true;
+      return intercepts.uninstall(undefined, []);
+    },
     patch: async (pod, podNamespace) => {
-      if (systemNamespaces.has(podNamespace)) {
+      if (isEnding || systemNamespaces.has(podNamespace)) {
         return [];
       }
       // Only who asks for an agent waits for us: any other pod of an unknown owner starts at once.

@@ -16,6 +16,11 @@ export const managerOptionsSchema = v.object({
   POD_IP: v.pipe(v.string('is not set'), v.minLength(1)),
   AGENT_IMAGE: v.pipe(v.string('is not set'), v.minLength(1)),
   AGENT_IMAGE_PULL_POLICY: v.optional(v.string(), 'IfNotPresent'),
+  /** Where the manager works, separated by spaces. Empty: everywhere. */
+  MANAGED_NAMESPACES: v.pipe(
+    v.optional(v.string(), ''),
+    v.transform((text) => text.split(/\s+/).filter(Boolean)),
+  ),
   AGENT_LOG_LEVEL: v.optional(v.string()),
 });
 export type ManagerOptions = v.InferOutput<typeof managerOptionsSchema>;

@@ -1,25 +1,53 @@
-import { type Clock, type Logger, sleep, toError } from '../../base/index.ts';
+import { type Clock, type Logger, sleep } from '../../base/index.ts';
 import { type Kube, kindOf, kinds, type V1Deployment, type V1Pod } from '../../kube/index.ts';
-import { agentsLeft, installFailed } from '../errors.ts';
-import { type InstallOptions, managerObjects } from './objects.ts';
-import { podsWithAgent, takeAgentsOut } from './take-out.ts';
+import { installFailed } from '../errors.ts';
+import type { InstallOptions } from './options.ts';
+import { applied, type Change, type PlanOptions, planInstall } from './plan.ts';
 
-const readyTimeoutMs = 120_000;
-const pollMs = 500;
+export const readyTimeoutMs = 120_000;
+export const pollMs = 500;
 
-/** Applies everything and waits until the manager is ready. Errors: `connector.install-failed`, those of kube. */
-export async function installManager(kube: Kube, options: InstallOptions, clock: Clock, log: Logger): Promise<void> {
-  for (const each of managerObjects(options)) {
-    await kube.apply(each);
+export interface InstallDeps {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** What is being done, for a person who waits: one of few sentences, and with what. */
+  readonly onStep?: ((step: string, detail?: string) => void) | undefined;
+}
+
+/**
+ * Applies what differs and waits until the manager is ready. What is cancelled or fails half way is completed by the
+ * next one. Errors: those of `planInstall`, `connector.install-failed`.
+ */
+export async function installManager(
+  deps: InstallDeps,
+  options: InstallOptions,
+  plan: PlanOptions = {},
+): Promise<readonly Change[]> {
+  const { kube, clock, log, onStep } = deps;
+  const { signal, takeOver = false } = plan;
+  onStep?.('comparing with the cluster');
+  const changes = await planInstall(kube, options, plan);
+  for (const { action, object } of changes) {
+    signal?.throwIfAborted();
+    const kind = kindOf(object);
+    if (action === 'remove' && kind && object.metadata?.name) {
+      await kube.remove(kind, object.metadata.name, object.metadata.namespace);
+    } else if (action === 'create' || action === 'change') {
+      onStep?.('applying what differs', `${object.kind} ${object.metadata?.name ?? ''}`);
+      await applied(kube, object, { force: takeOver, signal });
+    }
   }
-  log.info('traffic-manager applied', { namespace: options.namespace, image: options.image });
+  log.info('traffic-manager applied', { namespace: options.namespace, image: options.imageReference });
+  onStep?.('waiting for the traffic-manager to be ready');
   const end = clock.nowMs() + readyTimeoutMs;
   while (!(await isReady(kube, options.namespace))) {
     if (clock.nowMs() > end) {
       throw installFailed(await trouble(kube, options.namespace));
     }
-    await sleep(clock, pollMs);
+    await sleep(clock, pollMs, signal);
   }
+  return changes;
 }
 
 async function isReady(kube: Kube, namespace: string): Promise<boolean> {
@@ -27,8 +55,8 @@ async function isReady(kube: Kube, namespace: string): Promise<boolean> {
   const { status, metadata, spec } = deployment ?? {};
   return (
     status?.observedGeneration === metadata?.generation &&
-    status?.updatedReplicas === spec?.replicas &&
-    status?.readyReplicas === spec?.replicas
+    (status?.updatedReplicas ?? 0) === spec?.replicas &&
+    (status?.readyReplicas ?? 0) === spec?.replicas
   );
 }
 
@@ -38,33 +66,4 @@ async function trouble(kube: Kube, namespace: string): Promise<string> {
     (pod) => pod.status?.containerStatuses?.map(({ state }) => state?.waiting?.message ?? state?.waiting?.reason) ?? [],
   );
   return waiting.find(Boolean) ?? 'its pod does not start';
-}
-
-/**
- * Removes what was installed: the agents first, while there is a manager that takes them out without a loss. What is
- * gone already is no error. Errors: `connector.agents-left`, when everything else is gone; those of kube.
- */
-export async function uninstallManager(
-  kube: Kube,
-  options: InstallOptions,
-  { clock, log }: { readonly clock: Clock; readonly log: Logger },
-): Promise<void> {
-  await takeAgentsOut({ kube, managerNamespace: options.namespace, clock }).catch((error: unknown) =>
-    log.warn('the agents could not be taken out', { error: toError(error) }),
-  );
-  const objects = managerObjects(options).filter(({ kind }) => kind !== 'Namespace');
-  await kube.remove(kinds.secret, 'mutator-webhook-tls', options.namespace);
-  for (const each of objects.reverse()) {
-    const kind = kindOf(each);
-    if (kind && each.metadata?.name) {
-      await kube.remove(kind, each.metadata.name, each.metadata.namespace).catch((error: unknown) => {
-        log.warn('an object could not be removed', { name: each.metadata?.name, error: toError(error) });
-        throw error;
-      });
-    }
-  }
-  const left = await podsWithAgent(kube).catch(() => []);
-  if (left.length > 0) {
-    throw agentsLeft(left);
-  }
 }

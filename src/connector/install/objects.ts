@@ -1,147 +1,143 @@
-import type { KubeObject } from '../../kube/index.ts';
-import { clientVersion } from '../../protocol/index.ts';
-
-export interface InstallOptions {
-  readonly namespace: string;
-  readonly image: string;
-}
-
-export type ApiObject = KubeObject & { readonly apiVersion: string; readonly kind: string };
-
-export const defaultImage = `docker.io/nearfield/traffic:${clientVersion}`;
-export const defaultManagerNamespace = 'ambassador';
-
-const labels = { app: 'traffic-manager', telepresence: 'manager' };
-const managed = { 'app.kubernetes.io/managed-by': 'nearfield' };
+import { type ApiObject, managerLabels, object, ours, type Place, webhookName } from './names.ts';
+import type { InstallOptions } from './options.ts';
+import { clientRoles, clientWorkRole, managerRoles, workRole } from './rbac.ts';
 
 /** Everything that is installed, in the order of applying. Pure; names are those that users of the public chart know. */
-export function managerObjects({ namespace, image }: InstallOptions): ApiObject[] {
-  const here = (name: string) => ({ name, namespace, labels: managed });
-  const roleName = `traffic-manager-${namespace}`;
-  const subject = { kind: 'ServiceAccount', name: 'traffic-manager', namespace };
+export function managerObjects(options: InstallOptions): ApiObject[] {
+  const { namespace, namespaces, clientRbac } = options;
   return [
-    { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } },
-    object('v1', 'ServiceAccount', here('traffic-manager'), {}),
-    object(
-      'rbac.authorization.k8s.io/v1',
-      'ClusterRole',
-      { name: roleName, labels: managed },
-      { rules: clusterRules(namespace) },
-    ),
-    object(
-      'rbac.authorization.k8s.io/v1',
-      'ClusterRoleBinding',
-      { name: roleName, labels: managed },
-      {
-        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: roleName },
-        subjects: [subject],
-      },
-    ),
-    object('rbac.authorization.k8s.io/v1', 'Role', here('traffic-manager'), { rules: ownRules() }),
-    object('rbac.authorization.k8s.io/v1', 'RoleBinding', here('traffic-manager'), {
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'traffic-manager' },
-      subjects: [subject],
-    }),
+    namespaceObject(namespace),
+    object('v1', 'ServiceAccount', { name: 'traffic-manager', namespace, labels: ours }, {}),
+    ...managerRoles(options, options.requireToken),
+    ...namespaces.flatMap((each) => workRole(each, namespace)),
+    ...(clientRbac.create ? clientRoles(options, clientRbac.subjects) : []),
+    ...(clientRbac.create ? namespaces.flatMap((each) => clientWorkRole(each, namespace, clientRbac.subjects)) : []),
+    ...services(namespace),
+    ...(options.networkPolicy ? [networkPolicy(namespace)] : []),
+    webhook(options),
+    deployment(options),
+  ];
+}
+
+export const namespaceObject = (namespace: string): ApiObject =>
+  object('v1', 'Namespace', { name: namespace, labels: ours }, {});
+
+export function services(namespace: string): ApiObject[] {
+  const here = (name: string) => ({ name, namespace, labels: ours });
+  return [
     object('v1', 'Service', here('traffic-manager'), {
       spec: {
         clusterIP: 'None',
-        selector: labels,
+        selector: managerLabels,
         ports: [{ name: 'api', port: 8081, targetPort: 'api', protocol: 'TCP' }],
       },
     }),
     object('v1', 'Service', here('agent-injector'), {
-      spec: { selector: labels, ports: [{ name: 'https', port: 8443, targetPort: 'https', protocol: 'TCP' }] },
+      spec: { selector: managerLabels, ports: [{ name: 'https', port: 8443, targetPort: 'https', protocol: 'TCP' }] },
     }),
-    webhook(namespace),
-    deployment(namespace, image),
   ];
 }
 
-function object(apiVersion: string, kind: string, metadata: KubeObject['metadata'], rest: object): ApiObject {
-  return { apiVersion, kind, ...(metadata ? { metadata } : {}), ...rest };
-}
-
-/** No more than the manager does: watch, evict, restart, and name its own certificate's authority. */
-function clusterRules(namespace: string): object[] {
-  return [
-    { apiGroups: [''], resources: ['nodes', 'services', 'namespaces', 'pods'], verbs: ['get', 'list', 'watch'] },
-    { apiGroups: [''], resources: ['pods/eviction'], verbs: ['create'] },
+/**
+ * Who may connect to the manager. Its port-forwards come from the node, and the API server from wherever it is: no rule
+ * can name these. Outwards it goes where clients go, so nothing is said about that.
+ */
+export function networkPolicy(namespace: string): ApiObject {
+  return object(
+    'networking.k8s.io/v1',
+    'NetworkPolicy',
+    { name: 'traffic-manager', namespace, labels: ours },
     {
-      apiGroups: ['apps'],
-      resources: ['deployments', 'replicasets', 'statefulsets'],
-      verbs: ['get', 'list', 'watch', 'patch'],
+      spec: {
+        podSelector: { matchLabels: managerLabels },
+        policyTypes: ['Ingress'],
+        ingress: [
+          // The agents, which are in pods of any namespace.
+          { from: [{ namespaceSelector: {} }], ports: [{ port: 8081, protocol: 'TCP' }] },
+          { ports: [{ port: 8443, protocol: 'TCP' }] },
+        ],
+      },
     },
-    { apiGroups: ['networking.k8s.io'], resources: ['servicecidrs'], verbs: ['list'] },
-    {
-      apiGroups: ['admissionregistration.k8s.io'],
-      resources: ['mutatingwebhookconfigurations'],
-      resourceNames: [`agent-injector-webhook-${namespace}`],
-      verbs: ['get', 'patch'],
-    },
-  ];
-}
-
-function ownRules(): object[] {
-  return [
-    {
-      apiGroups: [''],
-      resources: ['secrets'],
-      resourceNames: ['mutator-webhook-tls'],
-      verbs: ['get', 'update', 'patch'],
-    },
-    // Creation cannot be limited to a name.
-    { apiGroups: [''], resources: ['secrets'], verbs: ['create'] },
-  ];
+  );
 }
 
 /** `Ignore`: an unreachable injector must never keep a pod from starting. The manager fills in its authority. */
-function webhook(namespace: string): ApiObject {
+export function webhook({ namespace, namespaces }: Place): ApiObject {
+  const key = 'kubernetes.io/metadata.name';
+  const selected =
+    namespaces.length === 0
+      ? { key, operator: 'NotIn', values: ['kube-system', 'kube-public', 'kube-node-lease', namespace] }
+      : { key, operator: 'In', values: namespaces };
   return object(
     'admissionregistration.k8s.io/v1',
     'MutatingWebhookConfiguration',
-    { name: `agent-injector-webhook-${namespace}`, labels: managed },
+    { name: webhookName(namespace), labels: ours },
     {
       webhooks: [
         {
           name: `agent-injector-${namespace}.telepresence.io`,
           clientConfig: { service: { name: 'agent-injector', namespace, path: '/traffic-agent', port: 8443 } },
-          rules: [
-            { apiGroups: [''], apiVersions: ['v1'], operations: ['CREATE', 'DELETE'], resources: ['pods'], scope: '*' },
-          ],
+          rules: [{ apiGroups: [''], apiVersions: ['v1'], operations: ['CREATE'], resources: ['pods'], scope: '*' }],
           failurePolicy: 'Ignore',
           reinvocationPolicy: 'IfNeeded',
           sideEffects: 'None',
           timeoutSeconds: 5,
           admissionReviewVersions: ['v1'],
-          namespaceSelector: {
-            matchExpressions: [
-              {
-                key: 'kubernetes.io/metadata.name',
-                operator: 'NotIn',
-                values: ['kube-system', 'kube-public', 'kube-node-lease', namespace],
-              },
-            ],
-          },
+          namespaceSelector: { matchExpressions: [selected] },
         },
       ],
     },
   );
 }
 
-function deployment(namespace: string, image: string): ApiObject {
+const isEmpty = (value: object): boolean => Object.keys(value).length === 0;
+const unlessEmpty = <T extends object>(name: string, value: T): Record<string, T> =>
+  isEmpty(value) ? {} : { [name]: value };
+
+export function deployment(options: InstallOptions): ApiObject {
+  const { namespace, image, nodeSelector, tolerations } = options;
+  return object(
+    'apps/v1',
+    'Deployment',
+    { name: 'traffic-manager', namespace, labels: { ...ours, ...managerLabels } },
+    {
+      spec: {
+        replicas: options.replicas,
+        // Two managers at a time would each know half of the sessions.
+        strategy: { type: 'Recreate' },
+        selector: { matchLabels: managerLabels },
+        template: {
+          metadata: { labels: managerLabels },
+          spec: {
+            serviceAccountName: 'traffic-manager',
+            terminationGracePeriodSeconds: 3,
+            // A port stays taken for a minute after its connection: one destination gets 28,000 of them otherwise, and
+            // finding a free one takes milliseconds long before. One of the sysctls that every cluster allows.
+            securityContext: { sysctls: [{ name: 'net.ipv4.ip_local_port_range', value: '10000 65535' }] },
+            ...unlessEmpty('imagePullSecrets', image.pullSecrets),
+            ...unlessEmpty('nodeSelector', nodeSelector),
+            ...unlessEmpty('tolerations', tolerations),
+            containers: [container(options)],
+          },
+        },
+      },
+    },
+  );
+}
+
+function container(options: InstallOptions): object {
   const field = (name: string, fieldPath: string) => ({
     name,
     valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath } },
   });
-  const container = {
+  return {
     name: 'traffic-manager',
-    image,
-    imagePullPolicy: 'IfNotPresent',
+    image: options.imageReference,
+    imagePullPolicy: options.image.pullPolicy,
     command: ['/usr/local/bin/node'],
     args: ['/app/manager.cjs'],
     env: [
-      { name: 'LOG_LEVEL', value: 'info' },
-      { name: 'AGENT_IMAGE', value: image },
+      ...environment(options).map(([name, value]) => ({ name, value })),
       field('POD_IP', 'status.podIP'),
       field('MANAGER_NAMESPACE', 'metadata.namespace'),
     ],
@@ -151,6 +147,7 @@ function deployment(namespace: string, image: string): ApiObject {
     ],
     readinessProbe: { tcpSocket: { port: 'api' }, periodSeconds: 1 },
     livenessProbe: { tcpSocket: { port: 'api' }, periodSeconds: 10, failureThreshold: 6 },
+    ...unlessEmpty('resources', options.resources),
     securityContext: {
       allowPrivilegeEscalation: false,
       readOnlyRootFilesystem: true,
@@ -160,28 +157,21 @@ function deployment(namespace: string, image: string): ApiObject {
       seccompProfile: { type: 'RuntimeDefault' },
     },
   };
-  return object(
-    'apps/v1',
-    'Deployment',
-    { name: 'traffic-manager', namespace, labels: { ...managed, ...labels } },
-    {
-      spec: {
-        replicas: 1,
-        // Two managers at a time would each know half of the sessions.
-        strategy: { type: 'Recreate' },
-        selector: { matchLabels: labels },
-        template: {
-          metadata: { labels },
-          spec: {
-            serviceAccountName: 'traffic-manager',
-            terminationGracePeriodSeconds: 3,
-            // A port stays taken for a minute after its connection: one destination gets 28,000 of them otherwise, and
-            // finding a free one takes milliseconds long before. One of the sysctls that every cluster allows.
-            securityContext: { sysctls: [{ name: 'net.ipv4.ip_local_port_range', value: '10000 65535' }] },
-            containers: [container],
-          },
-        },
-      },
-    },
-  );
+}
+
+/** What differs from the manager's own defaults is said; the rest is left out. */
+function environment(options: InstallOptions): [string, string][] {
+  const { agent, agentInjector, image, namespaces } = options;
+  const chosen: [string, string, boolean][] = [
+    ['LOG_LEVEL', options.logLevel, true],
+    ['AGENT_IMAGE', agent.image || options.imageReference, true],
+    ['AGENT_IMAGE_PULL_POLICY', image.pullPolicy, true],
+    ['AGENT_INJECT_POLICY', agentInjector.injectPolicy, true],
+    ['AGENT_LOG_LEVEL', agent.logLevel, agent.logLevel !== ''],
+    ['AGENT_RESOURCES', JSON.stringify(agent.resources), !isEmpty(agent.resources)],
+    ['AGENT_IMAGE_PULL_SECRETS', JSON.stringify(image.pullSecrets), !isEmpty(image.pullSecrets)],
+    ['MANAGED_NAMESPACES', namespaces.join(' '), namespaces.length > 0],
+    ['REQUIRE_TOKEN', 'true', options.requireToken],
+  ];
+  return chosen.filter(([, , isSaid]) => isSaid).map(([name, value]) => [name, value]);
 }

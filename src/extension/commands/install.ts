@@ -1,6 +1,6 @@
 import * as vscode from 'vscode';
-import type { Logger } from '../../base/index.ts';
-import type { Connector } from '../../connector/index.ts';
+import { isReason, type Logger } from '../../base/index.ts';
+import type { Connector, InstallPreview, InstallRequest } from '../../connector/index.ts';
 import { showError } from '../notify.ts';
 import { readSettings } from '../settings.ts';
 import type { ConnectCommand } from './connect.ts';
@@ -11,50 +11,101 @@ export interface InstallDeps {
   readonly log: Logger;
 }
 
-/** Installing changes a cluster that others use: it asks, and lists what it will change. */
-export async function installManager({ connector, connect, log }: InstallDeps): Promise<void> {
-  const settings = readSettings();
-  const namespace = settings.managerNamespace ?? 'ambassador';
+/** Changes that a question lists; the document beside it has all of them. */
+const listedChanges = 12;
+
+function toRequest(): InstallRequest {
+  const { kubeconfig, context, managerNamespace, image, installOptions } = readSettings();
+  return { kubeconfig, context, managerNamespace, image, options: installOptions };
+}
+
+/** Installing changes a cluster that others use: it shows what it will change, line by line, and asks. */
+export async function installManager({ connector, connect, log }: InstallDeps, takeOver = false): Promise<void> {
+  const request = { ...toRequest(), takeOver };
   try {
-    const { currentContext, server } = await connector.inspect(settings);
-    const install = vscode.l10n.t('Install');
-    const detail = vscode.l10n.t(
-      'Cluster: {0}\nNamespace: {1}\n\nCreated: Deployment, Services traffic-manager and agent-injector, a service account with its roles, and a webhook that adds the traffic-agent to pods you intercept.',
-      `${currentContext} (${server})`,
-      namespace,
+    const title = vscode.l10n.t('Comparing with the cluster');
+    const preview = await vscode.window.withProgress({ location: vscode.ProgressLocation.Notification, title }, () =>
+      connector.previewInstall(request),
     );
-    const chosen = await vscode.window.showWarningMessage(
-      vscode.l10n.t('Install the traffic-manager?'),
-      { modal: true, detail },
-      install,
-    );
-    if (chosen !== install) {
+    if (preview.changes.length === 0) {
+      void vscode.window.showInformationMessage(vscode.l10n.t('The traffic-manager is installed, and up to date.'));
+    } else if (await agrees(connector, request, preview)) {
+      await withSteps(connector, vscode.l10n.t('Installing the traffic-manager'), () => connector.install(request));
+    } else {
       return;
     }
-    const title = vscode.l10n.t('Installing the traffic-manager');
-    await vscode.window.withProgress({ location: vscode.ProgressLocation.Notification, title }, () =>
-      connector.install(settings),
-    );
     await connect.ensureConnected();
   } catch (error) {
-    await showError(log, error);
+    const take = {
+      title: vscode.l10n.t('Take Over…'),
+      run: () => installManager({ connector, connect, log }, true),
+    };
+    await showError(log, error, isReason(error, 'connector.install-conflict') ? take : undefined);
   }
 }
 
-export async function uninstallManager({ connector, connect, log }: InstallDeps): Promise<void> {
-  const settings = readSettings();
+async function agrees(connector: Connector, request: InstallRequest, preview: InstallPreview): Promise<boolean> {
+  const { currentContext, server } = await connector.inspect(request);
+  const document = await vscode.workspace.openTextDocument({ language: 'diff', content: preview.text });
+  await vscode.window.showTextDocument(document, { preview: true, preserveFocus: true });
+  const words = {
+    create: vscode.l10n.t('new'),
+    change: vscode.l10n.t('changed'),
+    remove: vscode.l10n.t('removed'),
+  };
+  const lines = preview.changes.map(({ action, what }) => `${what} (${words[action]})`);
+  const left = lines.length - listedChanges;
+  const detail = [
+    vscode.l10n.t('Cluster: {0}', `${currentContext} (${server})`),
+    '',
+    ...lines.slice(0, listedChanges),
+    ...(left > 0 ? [vscode.l10n.t('and {0} more: the editor beside shows all', left)] : []),
+  ].join('\n');
+  const install = vscode.l10n.t('Install');
+  const question = vscode.l10n.t('Install the traffic-manager?');
+  return (await vscode.window.showWarningMessage(question, { modal: true, detail }, install)) === install;
+}
+
+/** Runs what takes its time with its steps shown, and a way to stop it. */
+async function withSteps(connector: Connector, title: string, work: () => Promise<void>): Promise<void> {
+  const options = { location: vscode.ProgressLocation.Notification, title, cancellable: true };
+  await vscode.window.withProgress(options, async (progress, token) => {
+    const steps = connector.onSnapshotChanged(({ installing }) => {
+      if (installing) {
+        const { step, detail } = installing;
+        progress.report({ message: detail ? `${vscode.l10n.t(step)} (${detail})` : vscode.l10n.t(step) });
+      }
+    });
+    token.onCancellationRequested(() => void connector.cancelInstall());
+    try {
+      await work();
+    } finally {
+      void steps.dispose();
+    }
+  });
+}
+
+export async function uninstallManager(
+  { connector, connect, log }: InstallDeps,
+  evenWithAgents = false,
+): Promise<void> {
+  const request = { ...toRequest(), evenWithAgents };
   const uninstall = vscode.l10n.t('Uninstall');
-  const detail = vscode.l10n.t('Everybody who uses it in this cluster loses the connection.');
-  const chosen = await vscode.window.showWarningMessage(
-    vscode.l10n.t('Uninstall the traffic-manager?'),
-    { modal: true, detail },
-    uninstall,
+  const detail = vscode.l10n.t(
+    'Everybody who uses it in this cluster loses the connection. Pods with a traffic-agent are re-created without it.',
   );
-  if (chosen === uninstall) {
+  const question = vscode.l10n.t('Uninstall the traffic-manager?');
+  if ((await vscode.window.showWarningMessage(question, { modal: true, detail }, uninstall)) !== uninstall) {
+    return;
+  }
+  try {
     await connect.disconnect();
-    const title = vscode.l10n.t('Uninstalling the traffic-manager');
-    await vscode.window
-      .withProgress({ location: vscode.ProgressLocation.Notification, title }, () => connector.uninstall(settings))
-      .then(undefined, (error: unknown) => showError(log, error));
+    await withSteps(connector, vscode.l10n.t('Removing the traffic-manager'), () => connector.uninstall(request));
+  } catch (error) {
+    const rest = {
+      title: vscode.l10n.t('Remove the Rest…'),
+      run: () => uninstallManager({ connector, connect, log }, true),
+    };
+    await showError(log, error, isReason(error, 'connector.agents-remain') ? rest : undefined);
   }
 }

@@ -1,6 +1,8 @@
 import { type Clock, type Disposable, Emitter, type Logger } from '../../base/index.ts';
 import {
   type Informer,
+  joinInformers,
+  type Kind,
   type Kube,
   type KubeObject,
   kinds,
@@ -40,13 +42,18 @@ export class ClusterView implements Disposable {
   /** Something that workloads, their pods or services are made of. */
   readonly onChanged = this.#changed.event;
 
-  constructor(kube: Kube, log: Logger) {
-    this.pods = kube.watch(kinds.pod, { log });
-    this.services = kube.watch(kinds.service, { log });
-    this.nodes = kube.watch(kinds.node, { log });
-    this.#deployments = kube.watch(kinds.deployment, { log });
-    this.#replicaSets = kube.watch(kinds.replicaSet, { log });
-    this.#statefulSets = kube.watch(kinds.statefulSet, { log });
+  /** Without namespaces it is all of them; with some, nothing of the cluster as a whole is asked for. */
+  constructor(kube: Kube, log: Logger, namespaces: readonly string[] = []) {
+    const watch = <T extends KubeObject>(kind: Kind): Informer<T> =>
+      namespaces.length === 0
+        ? kube.watch<T>(kind, { log })
+        : joinInformers(kind.namespaced ? namespaces.map((namespace) => kube.watch<T>(kind, { log, namespace })) : []);
+    this.pods = watch(kinds.pod);
+    this.services = watch(kinds.service);
+    this.nodes = watch(kinds.node);
+    this.#deployments = watch(kinds.deployment);
+    this.#replicaSets = watch(kinds.replicaSet);
+    this.#statefulSets = watch(kinds.statefulSet);
     for (const informer of this.#all()) {
       informer.onItemChanged(() => this.#changed.fire());
     }

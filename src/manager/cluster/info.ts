@@ -69,13 +69,15 @@ interface ServiceCidr {
 }
 
 /** The API server's service ranges; where it has no such objects (before 1.33), the network of a known service. */
-export async function findServiceSubnets(kube: Kube, view: ClusterView): Promise<Subnet[]> {
+export async function findServiceSubnets(kube: Kube, view: ClusterView, ownNamespace = ''): Promise<Subnet[]> {
   const listed = await kube.list<ServiceCidr>(kinds.serviceCidr).catch(() => []);
   const declared = listed.flatMap((each) => each.spec?.cidrs ?? []);
   if (declared.length > 0) {
     return declared.map(parseSubnet).filter((subnet) => subnet !== undefined);
   }
-  const address = view.services.items.get('default/kubernetes')?.spec?.clusterIP;
+  // Where only some namespaces may be seen, our own service has to do.
+  const known = ['default/kubernetes', `${ownNamespace}/agent-injector`];
+  const address = known.map((key) => view.services.items.get(key)?.spec?.clusterIP).find(Boolean);
   const guess = address ? parseSubnet(`${address}/${address.includes(':') ? 64 : 16}`) : undefined;
   return guess ? [guess] : [];
 }

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
-import { formatIp, parseSubnet, type Subnet } from '../../../src/base/index.ts';
-import { clusterInfo } from '../../../src/manager/cluster/info.ts';
+import { formatIp, formatSubnet, parseSubnet, type Subnet } from '../../../src/base/index.ts';
+import { clusterInfo, findServiceSubnets } from '../../../src/manager/cluster/info.ts';
 import { makeCertificate } from '../../../src/manager/injector/certificate.ts';
 import { parseOptions } from '../../../src/manager/manager.ts';
 import { FakeCluster, podOf } from './fake-cluster.ts';
@@ -79,4 +79,11 @@ test('the environment has defaults, and says what is missing or wrong', () => {
   assert.deepEqual([parsed.SERVER_PORT, parsed.MUTATOR_WEBHOOK_PORT], [8081, 8443]);
   assert.deepEqual(parseOptions({ ...good, SERVER_PORT: 'x' }), ['SERVER_PORT: is not a port']);
   assert.equal((parseOptions({}) as readonly string[]).length, 3);
+});
+
+test('where neither service ranges nor the default namespace may be seen, our own service tells the range', async () => {
+  const own = { kind: 'Service', metadata: { namespace: 'ambassador', name: 'agent-injector' } };
+  const { kube, view } = new FakeCluster({ ...own, ...{ spec: { clusterIP: '10.96.7.7' } } });
+  const subnets = await findServiceSubnets(kube, view, 'ambassador');
+  assert.deepEqual(subnets.map(formatSubnet), ['10.96.0.0/16']);
 });

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { silentLogger } from '../../../src/base/index.ts';
+import type { Kind, Kube } from '../../../src/kube/index.ts';
+import { ClusterView } from '../../../src/manager/cluster/cluster.ts';
 import { deployment, FakeCluster, podOf, webService } from './fake-cluster.ts';
 import { fakeManager } from './fake-manager.ts';
 import { HandClock, settled } from './hand-clock.ts';
@@ -43,4 +46,20 @@ test('a workload that is deleted takes its agent’s configuration along: the ne
   assert.equal(intercepts.configOf(cluster.workload('web')), undefined);
   controller.abort();
   await waiting;
+});
+
+test('a manager of some namespaces asks for nothing outside of them, not even for nodes', () => {
+  const asked: string[] = [];
+  const part = { items: new Map(), onItemChanged: () => ({ dispose: () => undefined }), ready: Promise.resolve() };
+  const watch = (kind: Kind, { namespace }: { namespace?: string }) => {
+    asked.push(`${kind.kind} ${namespace}`);
+    return part;
+  };
+  const view = new ClusterView({ watch } as unknown as Kube, silentLogger, ['shop', 'bank']);
+  assert.equal(view.nodes.items.size, 0);
+  assert.ok(asked.includes('Pod shop') && asked.includes('StatefulSet bank'));
+  assert.deepEqual(
+    asked.filter((each) => each.startsWith('Node') || each.endsWith('undefined')),
+    [],
+  );
 });
