@@ -34,7 +34,8 @@ export function readSettings(): Settings {
     namespace: read(settingId.namespace),
     managerNamespace: read(settingId.managerNamespace),
     image: read(settingId.image),
-    installOptions: all.get<unknown>(settingId.installOptions),
+    // The editor gives a proxy, which cannot go to another thread.
+    installOptions: JSON.parse(JSON.stringify(all.get<unknown>(settingId.installOptions) ?? {})) as unknown,
     elevation: elevations.find((each) => each === read(settingId.elevation)) ?? 'auto',
     network: readNetwork(all),
   };

@@ -46,8 +46,7 @@ export async function installManager({ connector, connect, log }: InstallDeps, t
 
 async function agrees(connector: Connector, request: InstallRequest, preview: InstallPreview): Promise<boolean> {
   const { currentContext, server } = await connector.inspect(request);
-  const document = await vscode.workspace.openTextDocument({ language: 'diff', content: preview.text });
-  await vscode.window.showTextDocument(document, { preview: true, preserveFocus: true });
+  const hide = await showChanges(preview.text);
   const words = {
     create: vscode.l10n.t('new'),
     change: vscode.l10n.t('changed'),
@@ -63,7 +62,32 @@ async function agrees(connector: Connector, request: InstallRequest, preview: In
   ].join('\n');
   const install = vscode.l10n.t('Install');
   const question = vscode.l10n.t('Install the traffic-manager?');
-  return (await vscode.window.showWarningMessage(question, { modal: true, detail }, install)) === install;
+  const answer = await vscode.window.showWarningMessage(question, { modal: true, detail }, install);
+  if (answer === install) {
+    await hide();
+  }
+  return answer === install;
+}
+
+/** A document that nobody can edit or has to save; who says no may go on reading it. */
+async function showChanges(text: string): Promise<() => Promise<void>> {
+  const uri = vscode.Uri.from({ scheme: 'nearfield-changes', path: '/traffic-manager.diff' });
+  const provider = vscode.workspace.registerTextDocumentContentProvider(uri.scheme, {
+    provideTextDocumentContent: () => text,
+  });
+  try {
+    const document = await vscode.workspace.openTextDocument(uri);
+    await vscode.languages.setTextDocumentLanguage(document, 'diff');
+    await vscode.window.showTextDocument(document, { preview: true, preserveFocus: true });
+  } finally {
+    provider.dispose();
+  }
+  return async () => {
+    const tabs = vscode.window.tabGroups.all.flatMap((group) => group.tabs);
+    const isOurs = ({ input }: vscode.Tab): boolean =>
+      input instanceof vscode.TabInputText && input.uri.toString() === uri.toString();
+    await vscode.window.tabGroups.close(tabs.filter(isOurs));
+  };
 }
 
 /** Runs what takes its time with its steps shown, and a way to stop it. */
