@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { waitFor } from '../cluster/shell.ts';
+import { run, succeeds, waitFor } from '../cluster/shell.ts';
 import { type Machine, openMachine, startConnector, startDaemon } from '../support/machine.ts';
 import { startOffice } from '../support/office.ts';
 import { unpacked } from '../support/packages.ts';
@@ -124,4 +125,58 @@ test('programs that ask another resolver beside systemd-resolved find the cluste
   assert.equal(await ask(machine, 'service-a.default'), '10.201.0.7');
   assert.match(await machine.run(['resolvectl', 'query', '-i', 'nf0', 'service-a.default']), /10\.201\.0\.7/);
   assert.equal(await ask(machine, 'vpn.corp.example'), '172.16.0.10');
+});
+
+test('programs of many kinds find the cluster’s names and the office’s through systemd-resolved', async (context) => {
+  const machine = await openResolvedMachine(context);
+  if (!machine) {
+    return;
+  }
+  await startDaemon(machine);
+  await startConnector(machine, cluster);
+  const probes = join(import.meta.dirname, '../cluster/probes');
+  const given = (name: string): string => join(machine.folder, name);
+  const source = join(probes, 'names.c');
+  await run('gcc', ['-O2', '-o', given('glibc'), source]);
+  const kinds: (readonly string[])[] = [
+    ['sh', join(probes, 'shell.sh'), 'dig'],
+    ['sh', join(probes, 'shell.sh'), 'dig-tcp'],
+    ['sh', join(probes, 'shell.sh'), 'getent'],
+    [given('glibc')],
+    [process.execPath, join(probes, 'names.mjs'), 'lookup'],
+    [process.execPath, join(probes, 'names.mjs'), 'resolve'],
+    ['/usr/bin/python3', join(probes, 'names.py')],
+  ];
+  if (await succeeds('musl-gcc', ['-static', '-O2', '-o', given('musl'), source])) {
+    kinds.push([given('musl')]);
+  }
+  for (const [out, enabled, tag] of [
+    ['go-pure', '0', 'netgo'],
+    ['go-cgo', '1', 'netcgo'],
+  ] as const) {
+    const env = { ...process.env, CGO_ENABLED: enabled };
+    const words = ['build', '-tags', tag, '-o', given(out), join(probes, 'names.go')];
+    if (await succeeds('go', words, { env, timeoutMs: 120_000 })) {
+      kinds.push([given(out)]);
+    }
+  }
+  if (await succeeds('javac', ['-d', machine.folder, join(probes, 'Names.java')])) {
+    kinds.push(['java', '-cp', machine.folder, 'Names']);
+  }
+  const expected = {
+    'service-a.default.svc.cluster.local': '10.201.0.7',
+    'service-a.default': '10.201.0.7',
+    'SERVICE-A.Default': '10.201.0.7',
+    'git.corp.example': '10.201.0.8',
+    'vpn.corp.example': '172.16.0.10',
+    'intranet.office.example': '172.16.0.9',
+    'absent.default': '-',
+  };
+  for (const kind of kinds) {
+    const output: string = await machine.run([...kind, ...Object.keys(expected)], { timeoutMs: 60_000 });
+    const lines = output.trim().split('\n');
+    const found: Record<string, string> = Object.fromEntries(lines.map((line: string) => line.split(' ')));
+    assert.deepEqual(found, expected, kind.join(' '));
+  }
+  context.diagnostic(`${kinds.length} kinds`);
 });
