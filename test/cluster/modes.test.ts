@@ -25,7 +25,6 @@ type Mode = (typeof modes)[number];
 
 /** What the cluster's side does not do yet, and what has to be there for it. */
 const awaited: Partial<Record<Mode | Kind, string>> = {
-  replace: 'replaced containers in the injector',
   numeric: 'the init container',
 };
 /** Cells that cannot be, or that say nothing new; docs/modes.md has the reasons. */

@@ -2,6 +2,7 @@ import type { V1Container, V1Pod } from '../../kube/index.ts';
 import {
   agentHealthPort,
   appEnvironmentPrefix,
+  replacedContainer,
   type SidecarConfig,
   type SidecarContainer,
 } from '../../protocol/index.ts';
@@ -16,9 +17,9 @@ export interface PatchOptions {
 }
 
 export interface PatchOperation {
-  readonly op: 'add' | 'replace';
+  readonly op: 'add' | 'replace' | 'remove';
   readonly path: string;
-  readonly value: unknown;
+  readonly value?: unknown;
 }
 
 /**
@@ -31,11 +32,22 @@ export function injectionPatch(pod: V1Pod, options: PatchOptions): PatchOperatio
     return [];
   }
   const hidden = hiddenNames(containers, options.config);
+  const replaced = new Set(
+    options.config.containers.filter(({ replace }) => replace === replacedContainer).map(({ name }) => name),
+  );
   return [
-    ...containers.flatMap((container, index) => hidePorts(container, index, hidden)),
+    ...containers.flatMap((container, index) =>
+      replaced.has(container.name) ? [] : hidePorts(container, index, hidden),
+    ),
     { op: 'add', path: '/spec/containers/-', value: agentContainer(containers, options) },
     ...annotations(pod, options.config),
     ...labels(pod, options.config),
+    // The last first: what is removed moves those behind it.
+    ...containers
+      .map(({ name }, index) => ({ name, index }))
+      .filter(({ name }) => replaced.has(name))
+      .reverse()
+      .map(({ index }): PatchOperation => ({ op: 'remove', path: `/spec/containers/${index}` })),
   ];
 }
 
@@ -104,10 +116,11 @@ interface PortUser {
 }
 
 function agentContainer(containers: readonly V1Container[], { config, image, pullPolicy }: PatchOptions): object {
+  // Several service ports may lead to one of the agent's.
   const ports = new Map(
     config.containers
       .flatMap(({ intercepts }) => intercepts)
-      .map((port) => [hiddenKey(port.containerPortName ?? '', port.protocol), port]),
+      .map((port) => [`${port.containerPortName ?? ''} ${hiddenKey(String(port.agentPort), port.protocol)}`, port]),
   );
   return {
     name: agentContainerName,
@@ -116,7 +129,7 @@ function agentContainer(containers: readonly V1Container[], { config, image, pul
     command: ['/usr/local/bin/node'],
     args: ['/app/agent.cjs'],
     ports: [...ports.values()].map((port) => ({
-      name: port.containerPortName,
+      ...(port.containerPortName === undefined ? {} : { name: port.containerPortName }),
       containerPort: port.agentPort,
       protocol: port.protocol ?? 'TCP',
     })),

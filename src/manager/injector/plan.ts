@@ -1,5 +1,11 @@
 import type { V1Container, V1Pod, V1ServicePort } from '../../kube/index.ts';
-import { agentHealthPort, firstAgentPort, type SidecarConfig, type SidecarPort } from '../../protocol/index.ts';
+import {
+  agentHealthPort,
+  firstAgentPort,
+  replacedContainer,
+  type SidecarConfig,
+  type SidecarPort,
+} from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import {
   agentPortTaken,
@@ -68,6 +74,8 @@ export function choosePort(
   workload: string,
   identifier: string,
   service: string,
+  /** A container that is taken away leaves its numbers to the agent, whoever refers to them. */
+  { isReplaced = false } = {},
 ): PortTarget {
   const [id = '', protocol] = identifier.split('/');
   const isMeant = ({ servicePort, containerPort, portName }: PortTarget): boolean =>
@@ -82,7 +90,7 @@ export function choosePort(
   const byService = matching.filter(
     ({ servicePort }) => id && (servicePort.name === id || servicePort.port === Number(id)),
   );
-  const meant = (byService.length > 0 ? byService : matching).filter(canDivert);
+  const meant = (byService.length > 0 ? byService : matching).filter((target) => isReplaced || canDivert(target));
   // Whoever names no protocol means TCP where there is one.
   const tcp = meant.filter((target) => target.protocol === 'TCP');
   const able = protocol || tcp.length === 0 ? meant : tcp;
@@ -97,7 +105,7 @@ export function choosePort(
       candidates.map(({ servicePort }) => servicePort.name ?? String(servicePort.port)),
     );
   }
-  if (only.portName === undefined) {
+  if (only.portName === undefined && !isReplaced) {
     throw numericTargetPort(only.serviceName, only.containerPort);
   }
   return only;
@@ -112,8 +120,39 @@ export interface PlanOptions {
   readonly logLevel: string;
 }
 
-/** The sidecar's configuration: every named service port gets an agent port of its own. Pure. */
-export function planSidecar(view: ClusterView, workload: Workload, options: PlanOptions): SidecarConfig {
+/** The ports of a container, whether a service leads there or not. */
+export function containerTargets(targets: readonly PortTarget[], container: V1Container): PortTarget[] {
+  const served = targets.filter((target) => target.container.name === container.name);
+  const others = (container.ports ?? [])
+    .map((port) => ({ port, protocol: port.protocol === 'UDP' ? 'UDP' : 'TCP' }) as const)
+    .filter(
+      ({ port, protocol }) =>
+        !served.some((each) => each.containerPort === port.containerPort && each.protocol === protocol),
+    )
+    .map(
+      ({ port, protocol }): PortTarget => ({
+        serviceName: '',
+        serviceUid: '',
+        servicePort: { port: 0 },
+        container,
+        containerPort: port.containerPort,
+        portName: port.name,
+        protocol,
+      }),
+    );
+  return [...served, ...others];
+}
+
+/**
+ * The sidecar's configuration: every named service port gets an agent port of its own; of a container that is taken
+ * away, the agent has all ports at their own numbers. Pure.
+ */
+export function planSidecar(
+  view: ClusterView,
+  workload: Workload,
+  options: PlanOptions,
+  replaced: ReadonlySet<string> = new Set(),
+): SidecarConfig {
   const inject = workload.object.spec?.template?.metadata?.annotations?.[annotation.inject];
   if (inject === 'disabled' || inject === 'false') {
     throw notInterceptable(workload.name);
@@ -121,7 +160,8 @@ export function planSidecar(view: ClusterView, workload: Workload, options: Plan
   if (options.managerHost === `${workload.name}.${workload.namespace}`) {
     throw isTheManager();
   }
-  const targets = portTargets(view, workload).filter(canDivert);
+  const all = portTargets(view, workload);
+  const targets = all.filter((target) => canDivert(target) && !replaced.has(target.container.name));
   const containers = workload.object.spec?.template?.spec?.containers ?? [];
   const agentPorts = agentPortsFor(
     targets.map(({ containerPort }) => containerPort),
@@ -140,20 +180,24 @@ export function planSidecar(view: ClusterView, workload: Workload, options: Plan
       name: container.name,
       envPrefix: `${letters(index)}_`,
       mountPoint: `/tel_app_mounts/${container.name}`,
-      intercepts: targets
-        .filter((target) => target.container.name === container.name)
-        .map(
-          (target): SidecarPort => ({
-            containerPortName: target.portName,
-            serviceName: target.serviceName,
-            serviceUID: target.serviceUid,
-            servicePortName: target.servicePort.name,
-            servicePort: target.servicePort.port,
-            protocol: target.protocol,
-            containerPort: target.containerPort,
-            agentPort: agentPorts.get(target.containerPort) ?? firstAgentPort,
-          }),
-        ),
+      ...(replaced.has(container.name) ? { replace: replacedContainer } : {}),
+      intercepts: (replaced.has(container.name)
+        ? containerTargets(all, container)
+        : targets.filter((target) => target.container.name === container.name)
+      ).map(
+        (target): SidecarPort => ({
+          containerPortName: target.portName,
+          serviceName: target.serviceName,
+          serviceUID: target.serviceUid,
+          servicePortName: target.servicePort.name,
+          servicePort: target.servicePort.port,
+          protocol: target.protocol,
+          containerPort: target.containerPort,
+          agentPort: replaced.has(container.name)
+            ? target.containerPort
+            : (agentPorts.get(target.containerPort) ?? firstAgentPort),
+        }),
+      ),
     })),
   };
 }

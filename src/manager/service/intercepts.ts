@@ -1,13 +1,14 @@
 import { create } from '@bufbuild/protobuf';
-import { type Clock, cancelled, type Disposable, type Logger, toError } from '../../base/index.ts';
+import { type Clock, cancelled, type Logger, Scope, toError } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
 import { filterFault, hasFilters, type SidecarConfig, wire } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
-import { badRequest, noSuchIntercept, noSuchWorkload, portAlreadyIntercepted, unsupported } from '../errors.ts';
+import { badRequest, noSuchIntercept, noSuchWorkload, portAlreadyIntercepted } from '../errors.ts';
 import { parseConfig } from '../injector/config.ts';
 import {
   annotation,
   choosePort,
+  containerTargets,
   type PlanOptions,
   type PortTarget,
   planSidecar,
@@ -16,7 +17,11 @@ import {
 import { recreatePods, waitForAgent } from '../rollout/rollout.ts';
 import type { ClientSession, Store } from '../state/store.ts';
 import { holderOf, portsOf } from './claims.ts';
+import { replacedIn, wantedReplaced } from './replaced.ts';
 
+/** After our start, clients take up what they held. */
+const reconnectMs = 30_000;
+const noSidecar = { containers: [] } as unknown as SidecarConfig;
 const { NO_MECHANISM } = wire.InterceptDispositionType;
 /** A roll-out that was asked for is not asked for again within this time. */
 const recreationMs = 60_000;
@@ -43,19 +48,27 @@ export class Intercepts {
     { readonly text: string; readonly sinceMs: number; promise: Promise<void> }
   >();
   readonly #controller = new AbortController();
-  readonly #subscription: Disposable;
+  readonly #scope = new Scope();
+  readonly #startedMs: number;
+  /** Containers whose attachment is on the way, by workload. */
+  readonly #replacing = new Map<string, string>();
 
   constructor(deps: InterceptDeps) {
     this.#deps = deps;
-    this.#subscription = deps.view.onWorkloadGone((workload) => {
-      this.#configs.delete(keyOf(workload));
-      this.#recreations.delete(keyOf(workload));
-    });
+    this.#startedMs = deps.clock.nowMs();
+    this.#scope.own(
+      deps.view.onWorkloadGone((workload) => {
+        this.#configs.delete(keyOf(workload));
+        this.#recreations.delete(keyOf(workload));
+      }),
+    );
+    this.#scope.own(deps.store.onChanged(() => this.#bringBack()));
+    this.#scope.own(deps.clock.after(reconnectMs, () => this.#bringBack()));
   }
 
   dispose(): void {
     this.#controller.abort();
-    void this.#subscription.dispose();
+    void this.#scope.dispose();
   }
 
   /** After a restart the pods themselves tell which workloads have an agent. */
@@ -92,18 +105,14 @@ export class Intercepts {
   /** A dry run: nothing in the cluster changes. A user's mistake is an answer, not a failed call. */
   prepare(client: ClientSession, spec: wire.InterceptSpec): wire.PreparedIntercept {
     try {
-      const { workload, target, complete } = this.#resolve(client, spec);
+      const { namespace, serviceUid, serviceName, servicePortName, servicePort, ...rest } = this.#resolve(
+        client,
+        spec,
+      ).complete;
+      const { workloadKind, protocol, containerName, containerPort, podPorts } = rest;
       return create(wire.PreparedInterceptSchema, {
-        namespace: workload.namespace,
-        serviceUid: target.serviceUid,
-        serviceName: target.serviceName,
-        servicePortName: target.servicePort.name ?? '',
-        servicePort: target.servicePort.port,
-        workloadKind: workload.kind,
-        protocol: target.protocol,
-        containerName: target.container.name,
-        containerPort: target.containerPort,
-        podPorts: complete.podPorts,
+        ...{ namespace, serviceUid, serviceName, servicePortName, servicePort },
+        ...{ workloadKind, protocol, containerName, containerPort, podPorts },
       });
     } catch (error) {
       const { message, hint } = toError(error);
@@ -116,7 +125,14 @@ export class Intercepts {
       throw badRequest('an intercept needs name, client, agent, namespace and mechanism');
     }
     const { workload, complete } = this.#resolve(client, spec);
-    await this.ensureAgent(workload, signal);
+    if (complete.replace) {
+      this.#replacing.set(keyOf(workload), complete.containerName);
+    }
+    try {
+      await this.ensureAgent(workload, signal, complete.replace ? complete.containerName : undefined);
+    } finally {
+      this.#replacing.delete(keyOf(workload));
+    }
     // Half a minute may have passed: the client may be gone, and somebody else may have been quicker.
     this.#deps.store.client(client.id);
     if (signal.aborted) {
@@ -139,10 +155,10 @@ export class Intercepts {
     }
   }
 
-  /** Puts an agent into the pods of a workload and waits for the first one. */
-  async ensureAgent(workload: Workload, signal: AbortSignal): Promise<void> {
-    const config = planSidecar(this.#deps.view, workload, this.#deps.plan);
+  /** Puts an agent into the pods of a workload, in the place of a container too, and waits for the first one. */
+  async ensureAgent(workload: Workload, signal: AbortSignal, replaced?: string): Promise<void> {
     const key = keyOf(workload);
+    const config = this.#planFor(workload, replaced);
     const before = this.#configs.get(key);
     this.#configs.set(key, config);
     // The pods that are left over after the first agent's arrival are replaced in the background.
@@ -163,6 +179,36 @@ export class Intercepts {
         }
       }
       throw error;
+    }
+  }
+
+  #planFor(workload: Workload, replaced?: string): SidecarConfig {
+    const names = wantedReplaced(this.#deps.store.intercepts.values(), workload);
+    if (replaced !== undefined) {
+      names.add(replaced);
+    }
+    return planSidecar(this.#deps.view, workload, this.#deps.plan, names);
+  }
+
+  /**
+   * Containers that nobody replaces any more come back. After our own start their clients need a moment to say that
+   * they still do.
+   */
+  #bringBack(): void {
+    if (this.#deps.clock.nowMs() - this.#startedMs < reconnectMs) {
+      return;
+    }
+    for (const workload of this.#deps.view.workloads()) {
+      const key = keyOf(workload);
+      const away = replacedIn(this.#configs.get(key) ?? noSidecar);
+      if (away.length > 0 && !this.#replacing.has(key)) {
+        const wanted = wantedReplaced(this.#deps.store.intercepts.values(), workload);
+        if (away.some((name) => !wanted.has(name))) {
+          const config = this.#planFor(workload);
+          this.#configs.set(key, config);
+          this.#recreate(workload, config).catch(() => undefined);
+        }
+      }
     }
   }
 
@@ -204,8 +250,12 @@ export class Intercepts {
   #resolve(client: ClientSession, spec: wire.InterceptSpec) {
     checkSupported(spec);
     const workload = this.find(spec.agent, spec.namespace || client.info.namespace, spec.workloadKind);
+    if (spec.replace && (spec.portIdentifier === '' || spec.portIdentifier === 'all')) {
+      return this.#resolveContainer(client, spec, workload);
+    }
+    const options = { isReplaced: spec.replace };
     const targets = portTargets(this.#deps.view, workload);
-    const target = choosePort(targets, workload.name, spec.portIdentifier, spec.serviceName);
+    const target = choosePort(targets, workload.name, spec.portIdentifier, spec.serviceName, options);
     planSidecar(this.#deps.view, workload, this.#deps.plan);
     const complete = {
       ...spec,
@@ -219,7 +269,7 @@ export class Intercepts {
       // Whose environment it is may be said; the port's container is what is meant otherwise.
       containerName: spec.containerName || target.container.name,
       containerPort: target.containerPort,
-      podPorts: spec.podPorts.map((text) => resolvePodPort(targets, workload.name, text)),
+      podPorts: spec.podPorts.map((text) => resolvePodPort(targets, workload.name, text, options)),
     };
     checkContainer(workload, complete.containerName);
     const ports = portsOf(complete);
@@ -227,7 +277,37 @@ export class Intercepts {
       throw badRequest('the same port is named twice');
     }
     this.#checkFree(client, complete);
-    return { workload, target, complete };
+    return { workload, complete };
+  }
+
+  /** A container as a whole, with every port that it has. */
+  #resolveContainer(client: ClientSession, spec: wire.InterceptSpec, workload: Workload) {
+    const containers = workload.object.spec?.template?.spec?.containers ?? [];
+    const [only, another] = containers.filter(({ name }) => !spec.containerName || name === spec.containerName);
+    if (!only) {
+      throw badRequest(`${workload.name} has no container ${spec.containerName}`);
+    }
+    if (another) {
+      throw badRequest(
+        `${workload.name} has several containers: ${containers.map(({ name }) => name).join(', ')}. Name one of them`,
+      );
+    }
+    const ports = containerTargets(portTargets(this.#deps.view, workload), only);
+    const podPorts = ports.map(
+      ({ containerPort, protocol }) => `${containerPort}:${containerPort}${protocol === 'UDP' ? '/UDP' : ''}`,
+    );
+    const complete = {
+      ...spec,
+      namespace: workload.namespace,
+      workloadKind: workload.kind,
+      protocol: '',
+      containerName: only.name,
+      containerPort: 0,
+      podPorts: [...new Set(podPorts)],
+    };
+    planSidecar(this.#deps.view, workload, this.#deps.plan, new Set([only.name]));
+    this.#checkFree(client, complete);
+    return { workload, complete };
   }
 
   /** A person whose connector was killed comes back before the lease is over: what they held is theirs to take up. */
@@ -266,9 +346,6 @@ function checkSupported(spec: wire.InterceptSpec): void {
   if (fault) {
     throw badRequest(fault);
   }
-  if (spec.replace || spec.noDefaultPort) {
-    throw unsupported('replacing a container');
-  }
 }
 
 function checkContainer(workload: Workload, name: string): void {
@@ -279,13 +356,18 @@ function checkContainer(workload: Workload, name: string): void {
 }
 
 /** `http:3000` becomes `8080:3000`, so that what it means does not depend on the cluster's next change. */
-function resolvePodPort(targets: readonly PortTarget[], workload: string, text: string): string {
+function resolvePodPort(
+  targets: readonly PortTarget[],
+  workload: string,
+  text: string,
+  options: { readonly isReplaced: boolean },
+): string {
   const match = /^([\w-]+)(?::(\d{1,5}))?(?:\/(TCP|UDP))?$/i.exec(text);
   if (!match) {
     throw badRequest(`${text.slice(0, 60)} is no further port`);
   }
   const [, remote = '', local, protocol = 'TCP'] = match;
-  const { containerPort, protocol: found } = choosePort(targets, workload, `${remote}/${protocol}`, '');
+  const { containerPort, protocol: found } = choosePort(targets, workload, `${remote}/${protocol}`, '', options);
   return `${containerPort}:${local ?? containerPort}${found === 'UDP' ? '/UDP' : ''}`;
 }
 

@@ -121,8 +121,6 @@ test('an ingest has the environment and blocks nobody', limit, async () => {
   await theirs.attach(web());
 });
 
-const awaited = { ...limit, todo: 'the traffic-manager does not serve it yet' };
-
 test('attachments with different filters, wiretaps and one without a filter share a port', limit, async () => {
   const port = await openManager();
   const [mine, theirs] = [await connect(port), await connect(port)];
@@ -156,7 +154,7 @@ test('several ports and datagrams come to where they are wanted', limit, async (
   assert.equal(attachments.isAllowed('127.0.0.1', 5454, 'UDP'), true);
 });
 
-test('a replaced container brings all its ports', awaited, async () => {
+test('a replaced container brings all its ports', limit, async () => {
   const attachments = await connect(await openManager());
   const made = await attachments.attach({ mode: 'replace', workload: 'web' });
   assert.equal(made.name, 'web/server');

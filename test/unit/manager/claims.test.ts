@@ -50,3 +50,10 @@ test('further ports are held as the first is', () => {
   assert.equal(held({ podPorts: ['9090:3001'] }, { containerPort: 9090 }), '9090/TCP');
   assert.equal(held({ containerPort: 53, protocol: 'UDP' }, { podPorts: ['53:5353/UDP'] }), '53/UDP');
 });
+
+test('a container that is taken away has nothing left for others, and cannot be taken twice', () => {
+  const worker = { replace: true, containerPort: 0, containerName: 'worker' };
+  assert.equal(held(worker, worker), 'worker');
+  assert.equal(held(worker, { ...worker, containerName: 'other' }), undefined);
+  assert.equal(held({ ...worker, podPorts: ['8080:8080'] }, ofAnn), '8080/TCP');
+});
