@@ -94,6 +94,11 @@ export class Intercepts {
     );
   }
 
+  /** What a workload has, or would get: nothing changes. */
+  planned(workload: Workload): SidecarConfig {
+    return this.#configs.get(keyOf(workload)) ?? this.#planFor(workload);
+  }
+
   find(name: string, namespace: string, kind = ''): Workload {
     const workload = this.#deps.view.workload(name, namespace, kind || undefined);
     if (!workload) {

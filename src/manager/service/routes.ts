@@ -237,6 +237,12 @@ function attachments({ store, intercepts }: ServiceDeps): Impl {
       await intercepts.ensureAgent(workload, signal);
       return { agents: store.agentsOf(workload.name, workload.namespace).map(({ info }) => info) };
     },
+    getAgentConfig: ({ session, name, namespace }) => {
+      const client = store.client(session?.sessionId);
+      const config = intercepts.planned(intercepts.find(name, namespace || client.info.namespace));
+      // JSON is YAML too (YAML 1.2 §1.3): peers read either.
+      return { data: new TextEncoder().encode(`${JSON.stringify(config, undefined, 2)}\n`) };
+    },
     uninstallAgents: async ({ sessionInfo, agents }) => {
       const client = store.client(sessionInfo?.sessionId);
       await intercepts.uninstall(client.info.namespace, agents);

@@ -216,6 +216,16 @@ test('environments and session ids are for those who intercept: nobody else read
   assert.match(seenBy(''), /web/);
 });
 
+test('a workload without an agent has the configuration that it would get, and stays without', async () => {
+  const session = await arrive();
+  const { data } = await manager.getAgentConfig({ session, name: 'web', namespace: 'shop' });
+  const { agentName, containers } = JSON.parse(new TextDecoder().decode(data));
+  assert.equal(agentName, 'web');
+  assert.equal(containers[0].intercepts[0].containerPort, 8080);
+  assert.equal(parts.intercepts.configOf(cluster.workload('web')), undefined);
+  await assert.rejects(manager.getAgentConfig({ session, name: 'nobody' }), failsWith(Code.NotFound));
+});
+
 const faulty: [string, Parameters<typeof interceptSpec>[0], RegExp][] = [
   ['filters without the mechanism for them', { headerFilters: { 'x-user': 'ann' } }, /mechanism http/],
   ['the mechanism for filters without one', { mechanism: 'http' }, /without filters/],
