@@ -13,8 +13,19 @@ export interface Editor {
 
 const port = 8090;
 
+export interface EditorOptions {
+  /** Beside those that keep the editor quiet. */
+  readonly settings?: Readonly<Record<string, unknown>>;
+  /** The person may become root without a password. */
+  readonly mayBecomeRoot?: boolean;
+}
+
 /** A real VS Code, run by the ordinary user, with the packaged extension installed from its VSIX. */
-export async function startEditor(workstation: Workstation, kubeconfig: string): Promise<Editor> {
+export async function startEditor(
+  workstation: Workstation,
+  kubeconfig: string,
+  { settings: more = {}, mayBecomeRoot = true }: EditorOptions = {},
+): Promise<Editor> {
   const { node, entry } = await ensureCodeServer();
   await workstation.give(kubeconfig, 'kubeconfig');
   const vsix = await workstation.give(join(repositoryRoot, 'dist/nearfield.vsix'), 'nearfield.vsix');
@@ -24,6 +35,7 @@ export async function startEditor(workstation: Workstation, kubeconfig: string):
     'workbench.startupEditor': 'none',
     'chat.disableAIFeatures': true,
     'workbench.secondarySideBar.defaultVisibility': 'hidden',
+    ...more,
   };
   await mkdir(join(workstation.home, 'data/User'), { recursive: true });
   await writeFile(join(workstation.home, 'data/User/settings.json'), JSON.stringify(settings));
@@ -34,7 +46,9 @@ export async function startEditor(workstation: Workstation, kubeconfig: string):
   );
   const installed = (await readdir(extensions)).find((name) => name.startsWith('nearfield.nearfield-'));
   const extensionFolder = join(extensions, installed ?? '');
-  await workstation.allowSudo(join(extensionFolder, 'dist/nearfield-daemon'));
+  if (mayBecomeRoot) {
+    await workstation.allowSudo(join(extensionFolder, 'dist/nearfield-daemon'));
+  }
   const logPath = join(workstation.home, 'editor.log');
   const quiet = [
     '--auth',

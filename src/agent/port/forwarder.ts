@@ -8,6 +8,7 @@ import { discard } from '../tunnel/duplex.ts';
 import { appDialTimeoutMs, appIp, dialApp } from './app.ts';
 import { type Diversion, emptyPlan, type PortPlan } from './diversion.ts';
 import { join } from './join.ts';
+import { Said } from './said.ts';
 import { Tap } from './tap.ts';
 
 export interface ForwarderOptions {
@@ -27,7 +28,7 @@ const backlog = 4_096;
 
 /**
  * One port of the application, taken over by name. It passes through, or diverts new connections while somebody
- * intercepts; when the developer's side refuses or is gone, the application answers. A connection is never lost.
+ * intercepts; when the developer's side refuses, is gone, or is lost before it has answered, the application answers.
  *
  * While somebody wants some of the requests, new connections are read as HTTP: of those, every request goes by what is
  * attached at its moment, for as long as the connection lives. All others stay where they went when they were opened.
@@ -126,7 +127,26 @@ export class Forwarder implements Disposable {
       discard(tunnel);
       return true;
     }
-    tunnel.attach(relaySocket(socket, tunnel.stream));
+    const said = new Said(socket);
+    const handlers = relaySocket(socket, tunnel.stream, {
+      onLost: () => {
+        const again = said.take();
+        if (again) {
+          this.#options.log.debug('the developer’s side is lost: the application answers', {
+            intercept: diversion.interceptId,
+          });
+          void this.#passThrough(socket, again);
+        }
+        return again !== undefined;
+      },
+    });
+    tunnel.attach({
+      ...handlers,
+      onData(slice, last) {
+        said.forget();
+        handlers.onData(slice, last);
+      },
+    });
     if (socket.readableEnded) {
       tunnel.stream.endSend();
     }
@@ -134,10 +154,11 @@ export class Forwarder implements Disposable {
     return true;
   }
 
-  async #passThrough(socket: Socket): Promise<void> {
+  /** `said` was read from the caller already, and may be all of it. */
+  async #passThrough(socket: Socket, said?: Buffer): Promise<void> {
     const { clock, containerPort, hasApp, relay } = this.#options;
     // A copy needs the bytes here.
-    const mayLeave = hasApp !== false && socket.listenerCount('data') === 0;
+    const mayLeave = hasApp !== false && said === undefined && socket.listenerCount('data') === 0;
     if (mayLeave && relay?.pass(socket, appIp(this.#options), containerPort, appDialTimeoutMs)) {
       return;
     }
@@ -150,7 +171,13 @@ export class Forwarder implements Disposable {
       app.destroy();
       return;
     }
+    if (said && said.length > 0) {
+      app.write(said);
+    }
     join(socket, app);
+    if (socket.readableEnded) {
+      app.end();
+    }
     socket.resume();
   }
 }

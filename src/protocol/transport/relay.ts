@@ -6,6 +6,11 @@ import type { TunnelHandlers, TunnelStream } from './stream.ts';
 export interface RelayHooks {
   /** Control messages other than half-close and hard close, e.g. DialOK. */
   readonly onControl?: (code: number, body: Uint8Array) => void;
+  /**
+   * The stream broke, which its far end did not mean. True: the socket is somebody else's from now on, with what it has
+   * not said yet; nothing more is called.
+   */
+  readonly onLost?: (error: NearfieldError) => boolean;
   /** Once, when both sides are done. */
   readonly onClosed?: (error?: NearfieldError) => void;
 }
@@ -32,32 +37,44 @@ export function relaySocket(socket: Socket, stream: TunnelStream, hooks: RelayHo
     }
   };
   socket.setNoDelay(true);
-  socket.on('data', (chunk: Buffer) => {
-    if (!stream.sendData(chunk)) {
-      socket.pause();
+  const listeners = {
+    data: (chunk: Buffer): void => {
+      if (!stream.sendData(chunk)) {
+        socket.pause();
+      }
+    },
+    drain: (): void => stream.resume(),
+    end: (): void => {
+      socketEnded = true;
+      stream.endSend();
+      finishWhenBothEnded();
+    },
+    error: (): void => {
+      if (!streamDone) {
+        // A reset is a message: a plain end would turn a failed transfer into a complete one.
+        stream.send(tunnelCode.disconnect);
+        stream.finish();
+      }
+    },
+    close: (): void => {
+      socketDone = true;
+      if (!streamDone) {
+        stream.finish();
+        stream.resume();
+      }
+      settle();
+    },
+  };
+  const names = ['data', 'drain', 'end', 'error', 'close'] as const;
+  for (const name of names) {
+    socket.on(name, listeners[name]);
+  }
+  const letGo = (): void => {
+    socket.pause();
+    for (const name of names) {
+      socket.off(name, listeners[name]);
     }
-  });
-  socket.on('drain', () => stream.resume());
-  socket.on('end', () => {
-    socketEnded = true;
-    stream.endSend();
-    finishWhenBothEnded();
-  });
-  socket.on('error', () => {
-    if (!streamDone) {
-      // A reset is a message: a plain end would turn a failed transfer into a complete one.
-      stream.send(tunnelCode.disconnect);
-      stream.finish();
-    }
-  });
-  socket.on('close', () => {
-    socketDone = true;
-    if (!streamDone) {
-      stream.finish();
-      stream.resume();
-    }
-    settle();
-  });
+  };
   return {
     onControl(code, body) {
       if (code === tunnelCode.disconnect || code === tunnelCode.dialReject) {
@@ -82,6 +99,10 @@ export function relaySocket(socket: Socket, stream: TunnelStream, hooks: RelayHo
     onDrain: () => socket.resume(),
     onClose(error) {
       streamDone = true;
+      if (error && !socket.destroyed && hooks.onLost?.(error)) {
+        letGo();
+        return;
+      }
       if (error) {
         abort();
       }

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { createClient } from '@connectrpc/connect';
 import { type Diversion, emptyPlan } from '../../../src/agent/port/diversion.ts';
 import { Forwarder } from '../../../src/agent/port/forwarder.ts';
+import { maxReplayBytes } from '../../../src/agent/port/said.ts';
 import { Diverter } from '../../../src/agent/tunnel/diverter.ts';
 import { Scope, silentLogger, systemClock } from '../../../src/base/index.ts';
 import { Agent, parseConnId, serializeStreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
@@ -15,6 +16,7 @@ import {
   openTunnel,
   type TunnelStream,
 } from '../../../src/protocol/transport/index.ts';
+import { waitFor } from '../../cluster/shell.ts';
 import { HandClock, settled } from '../manager/hand-clock.ts';
 
 const limit = { timeout: 10_000 };
@@ -112,6 +114,8 @@ interface Fetched {
   /** The agent has found the connection that waits. */
   readonly accepted: Promise<void>;
   readonly ended: Promise<void>;
+  /** The first bytes have come. */
+  readonly heard: Promise<void>;
   readonly closed: Promise<void>;
 }
 
@@ -124,12 +128,13 @@ function fetch(connId: Uint8Array): Fetched {
     serializeStreamInfo({ id, sessionId, dialTimeoutMs: 1_000, roundtripLatencyMs: 500 }),
   );
   let text = '';
-  const [accepted, ended, closed] = [1, 2, 3].map(() => Promise.withResolvers<void>());
-  assert.ok(accepted && ended && closed);
+  const [accepted, ended, closed, heard] = [1, 2, 3, 4].map(() => Promise.withResolvers<void>());
+  assert.ok(accepted && ended && closed && heard);
   stream.start({
     onControl: () => accepted.resolve(),
     onData: (slice) => {
       text += Buffer.from(slice).toString();
+      heard.resolve();
     },
     onEnd: () => ended.resolve(),
     onDrain: () => undefined,
@@ -140,6 +145,7 @@ function fetch(connId: Uint8Array): Fetched {
     text: () => text,
     accepted: accepted.promise,
     ended: ended.promise,
+    heard: heard.promise,
     closed: closed.promise,
   };
 }
@@ -224,6 +230,63 @@ test(
     assert.equal(await readAll(socket), 'app hello', 'and no time has passed');
   },
 );
+
+for (const ended of [true, false]) {
+  test(
+    `when the developer is lost before an answer, the application hears all that was said${ended ? ', and its end' : ''}`,
+    limit,
+    async () => {
+      forwarder.apply({ ...emptyPlan, whole: diversion });
+      const { next } = await developer();
+      const socket = call();
+      socket.write('hel');
+      const { stream, ended: heardEnd, heard } = fetch(await next());
+      stream.send(tunnelCode.dialOk);
+      await heard;
+      socket.write('lo');
+      if (ended) {
+        socket.end();
+        await heardEnd;
+      }
+      session.destroy();
+      const answer = readAll(socket);
+      if (!ended) {
+        await waitFor('the application being asked', 5_000, async () => (appSockets.length > 0 ? true : undefined));
+        socket.end(' again');
+      }
+      assert.equal(await answer, ended ? 'app hello' : 'app hello again');
+    },
+  );
+}
+
+test('when the developer is lost in the middle of an answer, the caller sees a failure and no end', limit, async () => {
+  forwarder.apply({ ...emptyPlan, whole: diversion });
+  const { next } = await developer();
+  const socket = call();
+  socket.write('hello');
+  const { stream } = fetch(await next());
+  stream.send(tunnelCode.dialOk);
+  stream.sendData(Buffer.from('half of'));
+  await once(socket, 'data');
+  const failed = new Promise((resolve) => socket.once('close', resolve));
+  session.destroy();
+  assert.equal(await failed, true);
+  assert.equal(appSockets.length, 0);
+});
+
+test('what was too much to keep is not said again', limit, async () => {
+  forwarder.apply({ ...emptyPlan, whole: diversion });
+  const { next } = await developer();
+  const socket = call();
+  socket.write(Buffer.alloc(maxReplayBytes + 1, 'x'));
+  const { stream, heard, text } = fetch(await next());
+  stream.send(tunnelCode.dialOk);
+  await heard;
+  await waitFor('all of it', 5_000, async () => (text().length > maxReplayBytes ? true : undefined));
+  const failed = new Promise((resolve) => socket.once('close', resolve));
+  session.destroy();
+  assert.equal(await failed, true);
+});
 
 test('when nobody listens and the manager is away, the application answers at once', limit, async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
