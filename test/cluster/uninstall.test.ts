@@ -71,6 +71,8 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'nearfield-install-'));
   core = new ConnectorCore({ clock: systemClock, log: silentLogger });
   core.onSnapshotChanged(({ installing }) => installing && steps.add(installing.step));
+  // Another traffic-manager for the whole cluster would give the pods here agents of its own.
+  await core.uninstall({ kubeconfig: cluster.kubeconfig, evenWithAgents: true });
   await cluster.kubectl('create', 'namespace', work);
 }, limit);
 
