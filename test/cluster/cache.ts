@@ -26,17 +26,22 @@ export async function cached(name: string, key: string, build: (target: string) 
   return target;
 }
 
-/** A Go program of ours, keyed by everything that goes into it. */
-async function goProgram(name: string, folder: string): Promise<string> {
+/** A Go program of ours, keyed by everything that goes into it. `variables` are set by the linker. */
+async function goProgram(
+  name: string,
+  folder: string,
+  variables: Readonly<Record<string, string>> = {},
+): Promise<string> {
   const source = join(repositoryRoot, 'test/cluster', folder);
-  const hash = createHash('sha256');
+  const flags = ['-s', '-w', ...Object.entries(variables).map(([variable, value]) => `-X=${variable}=${value}`)];
+  const hash = createHash('sha256').update(flags.join(' '));
   for (const file of ['go.mod', 'go.sum', 'main.go']) {
     hash.update(await readFile(join(source, file)));
   }
   return cached(name, hash.digest('hex').slice(0, 16), async (target) => {
     await ensureGo();
     await step(`building ${name} (minutes the first time)`, () =>
-      run('go', ['build', '-trimpath', '-ldflags', '-s -w', '-o', target, '.'], {
+      run('go', ['build', '-trimpath', '-ldflags', flags.join(' '), '-o', target, '.'], {
         cwd: source,
         env: { ...process.env, CGO_ENABLED: '0' },
         timeoutMs: buildLimitMs,
@@ -63,5 +68,14 @@ export const helmBinary = (): Promise<string> =>
     await rm(folder, { recursive: true, force: true });
   });
 
-export const nodeBinary = (): Promise<string> => goProgram('nearfield-node', 'node');
+/** Of the module in `node/go.mod`: clients of others refuse a cluster whose version is none. */
+const kubernetesVersion = { major: '1', minor: '34', full: 'v1.34.4' };
+const versionPackage = 'k8s.io/component-base/version';
+
+export const nodeBinary = (): Promise<string> =>
+  goProgram('nearfield-node', 'node', {
+    [`${versionPackage}.gitVersion`]: kubernetesVersion.full,
+    [`${versionPackage}.gitMajor`]: kubernetesVersion.major,
+    [`${versionPackage}.gitMinor`]: kubernetesVersion.minor,
+  });
 export const coreDnsBinary = (): Promise<string> => goProgram('coredns', 'coredns');
