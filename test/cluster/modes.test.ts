@@ -24,15 +24,13 @@ const modes = ['intercept', 'filtered', 'wiretap', 'replace', 'ingest', 'datagra
 type Mode = (typeof modes)[number];
 
 /** What the cluster's side does not do yet, and what has to be there for it. */
-const awaited: Partial<Record<Mode | Kind, string>> = {
-  numeric: 'the init container',
-};
+const awaited: Partial<Record<Mode | Kind, string>> = {};
 /** Cells that cannot be, or that say nothing new; docs/modes.md has the reasons. */
 const cells: readonly (readonly [Mode, Kind])[] = [
   ...(['plain', 'stateful', 'replicas', 'numeric'] as const).flatMap((kind) =>
     (['intercept', 'ingest'] as const).map((mode) => [mode, kind] as const),
   ),
-  ...(['plain', 'stateful', 'replicas'] as const).flatMap((kind) =>
+  ...(['plain', 'stateful', 'replicas', 'numeric'] as const).flatMap((kind) =>
     (['filtered', 'wiretap', 'replace'] as const).map((mode) => [mode, kind] as const),
   ),
   ['datagrams', 'plain'],

@@ -73,6 +73,7 @@ async function trafficImage(): Promise<ImageOptions> {
     { path: '/app/manager.cjs', file: dist('manager.cjs'), mode: 0o644 },
     { path: '/app/agent.cjs', file: dist('agent.cjs'), mode: 0o644 },
     { path: '/app/relay.node', file: dist('relay.node'), mode: 0o755 },
+    { path: '/app/redirect', file: dist('redirect'), mode: 0o755 },
     { path: '/etc/passwd', content: 'traffic:x:1000:1000::/:/none\n' },
     { path: '/tmp', directory: true, mode: 0o1777 },
   ];
