@@ -195,7 +195,7 @@ export async function untilRecreated(
   config: SidecarConfig,
   signal?: AbortSignal,
 ): Promise<void> {
-  const isDone = (): boolean => deps.view.podsOf(workload).every((pod) => hasConfig(pod, config));
+  const isDone = (): boolean => deps.view.podsOf(workload, { withEnding: true }).every((pod) => hasConfig(pod, config));
   const limit = { limitMs: recreationLimitMs, what: `the end of the other pods of ${workload.name}`, isDone };
   await until(deps, limit, signal).catch((error: unknown) => {
     if (toError(error).code !== 'deadline_exceeded') {

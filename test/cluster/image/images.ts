@@ -52,7 +52,11 @@ async function samplesImage(): Promise<ImageOptions> {
   );
   const entries: ImageEntry[] = [
     ...(await withLibraries('/usr/local/bin/node', nodeProgram)),
-    { path: '/samples/server.js', file: here('samples/server.js'), mode: 0o644 },
+    ...['server.js', 'web-socket.cjs', 'rpc.cjs', 'caller.cjs'].map((name) => ({
+      path: `/samples/${name}`,
+      file: here('samples', name),
+      mode: 0o644,
+    })),
     { path: '/usr/local/bin/load', file: load ?? '', mode: 0o755 },
     { path: '/usr/local/bin/http', file: http ?? '', mode: 0o755 },
     { path: '/tmp', directory: true, mode: 0o1777 },
