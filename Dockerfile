@@ -1,7 +1,7 @@
 # traffic-manager and traffic-agent in one image, without a shell:
 #   docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example/traffic:0.1.0 .
 FROM node:24.21.0-bookworm-slim AS build
-RUN apt-get update && apt-get install -y --no-install-recommends binutils gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends binutils gcc libc6-dev linux-libc-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts
@@ -10,7 +10,7 @@ RUN node esbuild.mjs --production --only=manager,agent && strip /usr/local/bin/n
 # What Node names, at the paths where its loader looks, and nothing else.
 RUN mkdir -p /image/app /image/etc /image/usr/local/bin && install -d -m 1777 /image/tmp \
   && cp /usr/local/bin/node /image/usr/local/bin/ \
-  && cp dist/manager.cjs dist/agent.cjs dist/relay.node /image/app/ \
+  && cp dist/manager.cjs dist/agent.cjs dist/relay.node dist/redirect /image/app/ \
   && echo 'traffic:x:1000:1000::/:/none' > /image/etc/passwd \
   && ldd /usr/local/bin/node | grep -o '/[^ ]*' | while read -r library; do \
        mkdir -p "/image$(dirname "$library")" && cp -L "$library" "/image$library"; done

@@ -1,5 +1,5 @@
 // The whole build: one table of bundles. `--production` minifies nothing that a stack trace needs, `--watch` rebuilds,
-// `--package` also makes the daemon's executable and the VSIX. The agent's relay, in C, is built with its bundle.
+// `--package` also makes the daemon's executable and the VSIX. The agent's two programs in C are built with its bundle.
 import { execFile } from 'node:child_process';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -83,6 +83,8 @@ if (flags.has('--watch')) {
 if (bundles.some(({ name }) => name === 'agent')) {
   const { buildRelay } = await import('./src/agent/relay/build.mjs');
   await buildRelay();
+  const { buildRedirect } = await import('./src/agent/redirect/build.mjs');
+  await buildRedirect();
 }
 
 if (flags.has('--package')) {

@@ -1,5 +1,6 @@
 export type {
   V1Container,
+  V1ContainerPort,
   V1Deployment,
   V1Namespace,
   V1Node,
@@ -7,6 +8,7 @@ export type {
   V1PodTemplateSpec,
   V1Probe,
   V1ReplicaSet,
+  V1ResourceRequirements,
   V1Secret,
   V1Service,
   V1ServicePort,

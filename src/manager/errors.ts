@@ -36,8 +36,10 @@ export const noServicePort = (workload: string, port: string): NearfieldError =>
   failure(
     'not_found',
     'manager.no-service-port',
-    port ? `no service port ${port} leads to ${workload}` : `no service leads to ${workload}`,
-    'A service whose selector matches the pods, with a named target port, is needed.',
+    port
+      ? `no service port ${port} leads to ${workload}, and no container of it declares one`
+      : `no service leads to ${workload}, and its containers declare no port`,
+    'Name a port of a service whose selector matches the pods, or one that a container declares.',
   );
 
 export const ambiguousPort = (workload: string, ports: readonly string[]): NearfieldError =>
@@ -48,12 +50,54 @@ export const ambiguousPort = (workload: string, ports: readonly string[]): Nearf
     'Name one of them.',
   );
 
-export const numericTargetPort = (service: string, port: number): NearfieldError =>
+export const redirectForbidden = (workload: string, port: string, level: string): NearfieldError =>
   failure(
     'failed_precondition',
-    'manager.numeric-target-port',
-    `service ${service} leads to the port number ${port}, which cannot be diverted yet`,
-    'Give the container port a name, and use that name as targetPort of the service.',
+    'manager.redirect-forbidden',
+    `port ${port} of ${workload} is called by its number, and the Pod Security level ${level} of the namespace admits nothing that could redirect it`,
+    'Give the container port a name, and let the targetPort of a service that is not headless be that name.',
+  );
+
+export const redirectFailed = (workload: string, why: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'manager.redirect-failed',
+    `the ports of ${workload} could not be redirected to its traffic-agent: ${why}`,
+    'Give the container port a name, and let the targetPort of a service that is not headless be that name.',
+  );
+
+export const isOnHostNetwork = (workload: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'manager.host-network',
+    `the pods of ${workload} are in the network of their nodes, where a traffic-agent would take ports of the node`,
+    'Take hostNetwork out of the pod template, or attach to another workload.',
+  );
+
+export const badAnnotation = (workload: string, name: string, value: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'manager.bad-annotation',
+    `the annotation ${name} of ${workload} is not right: ${value.slice(0, 60)}`,
+    'Correct it in the pod template; docs/modes.md lists what it may be.',
+  );
+
+export const injectionOff = (workload: string, policy: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'manager.injection-off',
+    `${workload} gets no traffic-agent: the installation injects ${policy === 'Never' ? 'none' : 'only where the annotation asks for it'}`,
+    policy === 'Never'
+      ? 'Install the traffic-manager with another agentInjector.injectPolicy.'
+      : 'Annotate the pod template with telepresence.io/inject-traffic-agent: enabled.',
+  );
+
+export const evictionRefused = (workload: string, pod: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'manager.eviction-refused',
+    `a disruption budget does not let pod ${pod} of ${workload} be re-created with a traffic-agent`,
+    'Let the PodDisruptionBudget allow one disruption while you attach, or add a replica.',
   );
 
 export const portAlreadyIntercepted = (port: string, client: string, name: string): NearfieldError =>

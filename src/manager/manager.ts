@@ -5,9 +5,9 @@ import { createGrpcServer } from '../protocol/transport/index.ts';
 import { ClusterView, systemNamespaces } from './cluster/cluster.ts';
 import { createResolver } from './cluster/dns.ts';
 import { clusterDomainOf, clusterInfo, findServiceSubnets } from './cluster/info.ts';
+import { wantsAgent } from './injector/annotations.ts';
 import { ensureCertificate } from './injector/certificate.ts';
-import { injectionPatch } from './injector/patch.ts';
-import { wantsAgent } from './injector/plan.ts';
+import { type AgentImage, injectionPatch } from './injector/patch.ts';
 import { createWebhook } from './injector/webhook.ts';
 import { type ManagerOptions, managerOptionsSchema } from './options.ts';
 import { Intercepts } from './service/intercepts.ts';
@@ -53,6 +53,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
       store,
       clock,
       plan,
+      policy: options.AGENT_INJECT_POLICY,
       isListening: (id) => watchers.isListening(id),
       log: log.child('intercept'),
     }),
@@ -108,6 +109,11 @@ function watchedNamespaces({ MANAGED_NAMESPACES: managed, MANAGER_NAMESPACE: own
 const unseenOwnerMs = 2_000;
 const registrationBackoff = { firstMs: 1_000, factor: 2, maxMs: 30_000 };
 
+function resourcesOf({ AGENT_RESOURCES: chosen }: ManagerOptions): AgentImage['resources'] {
+  const { requests, limits } = chosen ?? {};
+  return chosen && { ...(requests ? { requests } : {}), ...(limits ? { limits } : {}) };
+}
+
 interface WebhookParts {
   readonly scope: Scope;
   readonly view: ClusterView;
@@ -122,6 +128,12 @@ async function startWebhook(
   const certificate = await ensureCertificate(kube, options.MANAGER_NAMESPACE, clock);
   // Once everything is to go, no pod gets a new agent, not even one whose annotation asks for it.
   let isEnding = false;
+  const image: AgentImage = {
+    image: options.AGENT_IMAGE,
+    pullPolicy: options.AGENT_IMAGE_PULL_POLICY,
+    pullSecrets: (options.AGENT_IMAGE_PULL_SECRETS ?? []).map(({ name }) => name),
+    resources: resourcesOf(options),
+  };
   const webhook = createWebhook({
     port: options.MUTATOR_WEBHOOK_PORT,
     certificate,
@@ -138,10 +150,8 @@ async function startWebhook(
       const workload = wantsAgent(pod)
         ? await view.awaitWorkloadOfPod(pod, podNamespace, { clock, limitMs: unseenOwnerMs })
         : view.workloadOfPod(pod, podNamespace);
-      const config = workload && intercepts.configOf(workload);
-      return config
-        ? injectionPatch(pod, { config, image: options.AGENT_IMAGE, pullPolicy: options.AGENT_IMAGE_PULL_POLICY })
-        : [];
+      const config = workload && (await intercepts.configOf(workload));
+      return config ? injectionPatch(pod, { config, ...image }) : [];
     },
   });
   await webhook.listen();

@@ -6,6 +6,13 @@ const port = (fallback: number) =>
     String(fallback),
   );
 
+/** A value of the chart that is no text travels as JSON. */
+const json = <T extends v.GenericSchema>(schema: T) => v.optional(v.pipe(v.string(), v.parseJson(), schema));
+const quantities = v.record(v.string(), v.pipe(v.union([v.string(), v.number()]), v.transform(String)));
+
+export const injectPolicies = ['OnDemand', 'WhenEnabled', 'Never'] as const;
+export type InjectPolicy = (typeof injectPolicies)[number];
+
 /** The environment of the traffic-manager's container: names as the chart's users know them. */
 export const managerOptionsSchema = v.object({
   LOG_LEVEL: v.optional(v.string(), 'info'),
@@ -16,6 +23,11 @@ export const managerOptionsSchema = v.object({
   POD_IP: v.pipe(v.string('is not set'), v.minLength(1)),
   AGENT_IMAGE: v.pipe(v.string('is not set'), v.minLength(1)),
   AGENT_IMAGE_PULL_POLICY: v.optional(v.string(), 'IfNotPresent'),
+  /** Secrets of the pod's namespace: with names as a pod has them. */
+  AGENT_IMAGE_PULL_SECRETS: json(v.array(v.object({ name: v.string() }))),
+  AGENT_RESOURCES: json(v.object({ requests: v.optional(quantities), limits: v.optional(quantities) })),
+  /** When pods get an agent: when somebody attaches, only where the annotation asks for it, or never. */
+  AGENT_INJECT_POLICY: v.optional(v.picklist(injectPolicies), 'OnDemand'),
   /** Where the manager works, separated by spaces. Empty: everywhere. */
   MANAGED_NAMESPACES: v.pipe(
     v.optional(v.string(), ''),

@@ -38,6 +38,12 @@ export const workRules: readonly Rule[] = [
     verbs: ['create'],
     why: 'one of several pods is re-created with the agent; disruption budgets are honoured',
   },
+  {
+    apiGroups: [''],
+    resources: ['namespaces'],
+    verbs: ['get'],
+    why: 'the Pod Security level of a namespace: whether ports may be redirected there',
+  },
 ];
 
 /** Of the cluster as a whole, also for a manager that works in some namespaces only. */

@@ -146,11 +146,12 @@ export class ClusterView implements Disposable {
     }
   }
 
-  podsOf(workload: Workload): V1Pod[] {
+  /** Those that serve, or are about to; `withEnding` also those that were told to end, whose containers still run. */
+  podsOf(workload: Workload, { withEnding = false } = {}): V1Pod[] {
     return [...this.pods.items.values()].filter(
       (pod) =>
         pod.metadata?.namespace === workload.namespace &&
-        !pod.metadata.deletionTimestamp &&
+        (withEnding || !pod.metadata.deletionTimestamp) &&
         pod.status?.phase !== 'Succeeded' &&
         pod.status?.phase !== 'Failed' &&
         this.#belongs(pod, workload),

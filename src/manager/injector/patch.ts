@@ -1,4 +1,4 @@
-import type { V1Container, V1Pod } from '../../kube/index.ts';
+import type { V1Container, V1Pod, V1ResourceRequirements } from '../../kube/index.ts';
 import {
   agentHealthPort,
   appEnvironmentPrefix,
@@ -6,14 +6,27 @@ import {
   type SidecarConfig,
   type SidecarContainer,
 } from '../../protocol/index.ts';
-import { annotation } from './plan.ts';
+import { annotation } from './annotations.ts';
+import { calledPorts, hiddenKey, hidePorts } from './probes.ts';
+import { initContainer, probePorts, redirectedPorts } from './redirect.ts';
+import { agentResources } from './resources.ts';
 
 export const agentContainerName = 'traffic-agent';
+/** The redirections let its own connections through to the application. */
+const agentUid = 1000;
 
-export interface PatchOptions {
-  readonly config: SidecarConfig;
+/** Where the agent comes from, and what it may use. */
+export interface AgentImage {
   readonly image: string;
   readonly pullPolicy: string;
+  /** Names of secrets, in the pod's namespace. */
+  readonly pullSecrets?: readonly string[];
+  /** Undefined: what the application's containers make necessary. */
+  readonly resources?: V1ResourceRequirements | undefined;
+}
+
+export interface PatchOptions extends AgentImage {
+  readonly config: SidecarConfig;
 }
 
 export interface PatchOperation {
@@ -24,7 +37,8 @@ export interface PatchOperation {
 
 /**
  * What turns a pod into one with a traffic-agent: the agent takes over the names of the ports that services refer
- * to, and the application's ports are renamed. A pure function; a pod that has its agent is left alone.
+ * to, and the application's ports are renamed; those that are called by number are redirected by an init container.
+ * Probes still call the application. A pure function; a pod that has its agent is left alone.
  */
 export function injectionPatch(pod: V1Pod, options: PatchOptions): PatchOperation[] {
   const containers = pod.spec?.containers ?? [];
@@ -32,14 +46,17 @@ export function injectionPatch(pod: V1Pod, options: PatchOptions): PatchOperatio
     return [];
   }
   const hidden = hiddenNames(containers, options.config);
+  const past = probePorts(containers, options.config, containers.flatMap(calledPorts));
   const replaced = new Set(
     options.config.containers.filter(({ replace }) => replace === replacedContainer).map(({ name }) => name),
   );
   return [
     ...containers.flatMap((container, index) =>
-      replaced.has(container.name) ? [] : hidePorts(container, index, hidden),
+      replaced.has(container.name) ? [] : hidePorts(container, index, { hidden, past }),
     ),
+    ...initContainers(pod, options, past),
     { op: 'add', path: '/spec/containers/-', value: agentContainer(containers, options) },
+    ...pullSecrets(pod, options),
     ...annotations(pod, options.config),
     ...labels(pod, options.config),
     // The last first: what is removed moves those behind it.
@@ -60,9 +77,10 @@ const maxPortNameLength = 15;
 function hiddenNames(containers: readonly V1Container[], config: SidecarConfig): Map<string, string> {
   const used = new Set(containers.flatMap(({ ports = [] }) => ports.map(({ name }) => name)));
   const hidden = new Map<string, string>();
-  for (const { containerPortName: name, protocol } of config.containers.flatMap(({ intercepts }) => intercepts)) {
+  for (const port of config.containers.flatMap(({ intercepts }) => intercepts)) {
+    const { containerPortName: name, protocol, targetPortNumeric } = port;
     const key = hiddenKey(name ?? '', protocol);
-    if (name !== undefined && !hidden.has(key)) {
+    if (name !== undefined && !targetPortNumeric && !hidden.has(key)) {
       let candidate = cut(`tm-${name}`, maxPortNameLength);
       for (let count = 1; used.has(candidate); count++) {
         candidate = `${cut(`tm-${name}`, maxPortNameLength - 1 - String(count).length)}-${count}`;
@@ -74,48 +92,36 @@ function hiddenNames(containers: readonly V1Container[], config: SidecarConfig):
   return hidden;
 }
 
-/** In different containers the same name may stand for a TCP and a UDP port. */
-const hiddenKey = (name: string, protocol = 'TCP'): string => `${name}/${protocol}`;
-
 const cut = (name: string, length: number): string => name.slice(0, length).replace(/-+$/, '');
 
 const configOf = (name: string, config: SidecarConfig): SidecarContainer | undefined =>
   config.containers.find((each) => each.name === name);
 
-/**
- * In every container, not only the intercepted one: a service takes the first port of a name in the pod, and the
- * agent comes last.
- */
-function hidePorts(container: V1Container, index: number, hidden: ReadonlyMap<string, string>): PatchOperation[] {
-  const base = `/spec/containers/${index}`;
-  const rename = (port: unknown, path: string, protocol = 'TCP'): PatchOperation[] => {
-    const value = typeof port === 'string' ? hidden.get(hiddenKey(port, protocol)) : undefined;
-    return value === undefined ? [] : [{ op: 'replace', path: `${base}/${path}`, value }];
+/** Last: the others are the application's, and may need the network as it was. */
+function initContainers(pod: V1Pod, options: PatchOptions, past: ReadonlyMap<number, number>): PatchOperation[] {
+  if (redirectedPorts(options.config).length === 0) {
+    return [];
+  }
+  const { image, pullPolicy: imagePullPolicy, resources } = options;
+  const made = {
+    ...initContainer(options.config, past, { agentUid, image, imagePullPolicy }),
+    resources: agentResources(pod.spec?.containers ?? [], resources),
   };
-  const { livenessProbe, readinessProbe, startupProbe, lifecycle } = container;
-  const handlers: Record<string, PortUser | undefined> = {
-    livenessProbe,
-    readinessProbe,
-    startupProbe,
-    'lifecycle/postStart': lifecycle?.postStart,
-    'lifecycle/preStop': lifecycle?.preStop,
-  };
-  return [
-    ...(container.ports ?? []).flatMap(({ name, protocol }, at) => rename(name, `ports/${at}/name`, protocol)),
-    ...Object.entries(handlers).flatMap(([key, handler]) => [
-      ...rename(handler?.httpGet?.port, `${key}/httpGet/port`),
-      ...rename(handler?.tcpSocket?.port, `${key}/tcpSocket/port`),
-    ]),
-  ];
+  return pod.spec?.initContainers?.length
+    ? [{ op: 'add', path: '/spec/initContainers/-', value: made }]
+    : [{ op: 'add', path: '/spec/initContainers', value: [made] }];
 }
 
-/** What calls a container by the name of a port: probes and lifecycle hooks. */
-interface PortUser {
-  readonly httpGet?: { readonly port: unknown };
-  readonly tcpSocket?: { readonly port: unknown };
+function pullSecrets(pod: V1Pod, { pullSecrets: wanted = [] }: PatchOptions): PatchOperation[] {
+  const present = pod.spec?.imagePullSecrets ?? [];
+  const missing = wanted.filter((name) => !present.some((each) => each.name === name)).map((name) => ({ name }));
+  return missing.length === 0 ? [] : [{ op: 'add', path: '/spec/imagePullSecrets', value: [...present, ...missing] }];
 }
 
-function agentContainer(containers: readonly V1Container[], { config, image, pullPolicy }: PatchOptions): object {
+function agentContainer(all: readonly V1Container[], options: PatchOptions): object {
+  const { config, image, pullPolicy, resources } = options;
+  // Whatever else is in the pod was put there by others: a mesh's proxy has nothing that anybody could attach to.
+  const containers = all.filter(({ name }) => configOf(name, config) !== undefined);
   // Several service ports may lead to one of the agent's.
   const ports = new Map(
     config.containers
@@ -129,7 +135,7 @@ function agentContainer(containers: readonly V1Container[], { config, image, pul
     command: ['/usr/local/bin/node'],
     args: ['/app/agent.cjs'],
     ports: [...ports.values()].map((port) => ({
-      ...(port.containerPortName === undefined ? {} : { name: port.containerPortName }),
+      ...(port.containerPortName === undefined || port.targetPortNumeric ? {} : { name: port.containerPortName }),
       containerPort: port.agentPort,
       protocol: port.protocol ?? 'TCP',
     })),
@@ -145,12 +151,12 @@ function agentContainer(containers: readonly V1Container[], { config, image, pul
       return (container.envFrom ?? []).map((source) => ({ ...source, prefix: `${prefix}${source.prefix ?? ''}` }));
     }),
     readinessProbe: { httpGet: { path: '/ready', port: agentHealthPort }, periodSeconds: 1, failureThreshold: 3 },
-    resources: {},
+    resources: agentResources(containers, resources),
     securityContext: {
       allowPrivilegeEscalation: false,
       readOnlyRootFilesystem: true,
       runAsNonRoot: true,
-      runAsUser: 1000,
+      runAsUser: agentUid,
       capabilities: { drop: ['ALL'] },
       seccompProfile: { type: 'RuntimeDefault' },
     },

@@ -3,6 +3,12 @@ import { filterKey, hasFilters, wire } from '../../protocol/index.ts';
 const { ACTIVE, WAITING, NO_AGENT } = wire.InterceptDispositionType;
 const holding: ReadonlySet<number> = new Set([ACTIVE, WAITING, NO_AGENT]);
 
+/** Whether an intercept has, or waits for, something of a workload. */
+export const isHolding = (
+  { spec, disposition }: wire.InterceptInfo,
+  { name, namespace }: { readonly name: string; readonly namespace: string },
+): boolean => spec?.agent === name && spec.namespace === namespace && holding.has(disposition);
+
 /** A container port of a pod, as `8080/TCP`. */
 export type PortName = string;
 

@@ -52,7 +52,11 @@ async function samplesImage(): Promise<ImageOptions> {
   );
   const entries: ImageEntry[] = [
     ...(await withLibraries('/usr/local/bin/node', nodeProgram)),
-    { path: '/samples/server.js', file: here('samples/server.js'), mode: 0o644 },
+    ...['server.js', 'web-socket.cjs', 'rpc.cjs', 'caller.cjs'].map((name) => ({
+      path: `/samples/${name}`,
+      file: here('samples', name),
+      mode: 0o644,
+    })),
     { path: '/usr/local/bin/load', file: load ?? '', mode: 0o755 },
     { path: '/usr/local/bin/http', file: http ?? '', mode: 0o755 },
     { path: '/tmp', directory: true, mode: 0o1777 },
@@ -73,6 +77,7 @@ async function trafficImage(): Promise<ImageOptions> {
     { path: '/app/manager.cjs', file: dist('manager.cjs'), mode: 0o644 },
     { path: '/app/agent.cjs', file: dist('agent.cjs'), mode: 0o644 },
     { path: '/app/relay.node', file: dist('relay.node'), mode: 0o755 },
+    { path: '/app/redirect', file: dist('redirect'), mode: 0o755 },
     { path: '/etc/passwd', content: 'traffic:x:1000:1000::/:/none\n' },
     { path: '/tmp', directory: true, mode: 0o1777 },
   ];

@@ -3,6 +3,7 @@ const crypto = require('node:crypto');
 const dgram = require('node:dgram');
 const http = require('node:http');
 const os = require('node:os');
+const webSocket = require('./web-socket.cjs');
 
 const port = Number(process.env.PORT ?? 8080);
 const block = crypto.createHash('sha512').update('nearfield').digest().toString('hex').repeat(512);
@@ -34,6 +35,7 @@ const server = http.createServer((request, response) => {
     response.end(`pod ${os.hostname()} ${request.url}\n`);
   }
 });
+server.on('upgrade', (request, socket) => webSocket.serve(request, socket, (text) => `pod ${os.hostname()} ${text}`));
 server.listen(port);
 
 const udp = dgram.createSocket('udp4');

@@ -31,6 +31,7 @@ export class FakeCluster {
     this.kube = {
       watch: (kind: Kind) => this.#informer(kind.kind),
       list: async () => [],
+      get: async (kind: Kind, name: string) => this.#itemsOf(kind.kind).get(`/${name}`),
       evict: async (pod: string) => {
         this.#record(`evict ${pod}`);
         return this.eviction;
@@ -104,17 +105,21 @@ interface DeploymentOptions {
   readonly replicas?: number;
   readonly containers?: V1Container[];
   readonly annotations?: Record<string, string>;
+  readonly hostNetwork?: boolean;
 }
 
 export function deployment(options: DeploymentOptions = {}): V1Deployment {
-  const { name = 'web', replicas = 1, containers = [webContainer], annotations } = options;
+  const { name = 'web', replicas = 1, containers = [webContainer], annotations, hostNetwork } = options;
   return {
     kind: 'Deployment',
     metadata: { name, namespace: 'shop', uid: `uid-${name}` },
     spec: {
       replicas,
       selector: { matchLabels: { app: name } },
-      template: { metadata: { labels: { app: name }, ...(annotations ? { annotations } : {}) }, spec: { containers } },
+      template: {
+        metadata: { labels: { app: name }, ...(annotations ? { annotations } : {}) },
+        spec: { containers, ...(hostNetwork ? { hostNetwork } : {}) },
+      },
     },
   };
 }

@@ -12,13 +12,14 @@ export const clientInfo = (more: MessageInitShape<typeof wire.ClientInfoSchema> 
     ...more,
   });
 
+/** Of a pod that the watches have not seen yet. */
 export const agentInfo = (more: MessageInitShape<typeof wire.AgentInfoSchema> = {}): wire.AgentInfo =>
   create(wire.AgentInfoSchema, {
     name: 'web',
     namespace: 'shop',
     podIp: '10.0.0.1',
-    podName: 'web-abc-1',
-    podUid: 'uid-web-1',
+    podName: 'web-abc-new',
+    podUid: 'uid-web-new',
     kind: 'Deployment',
     product: 'nearfield',
     version: 'v2.24.0',

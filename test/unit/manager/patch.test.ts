@@ -4,17 +4,28 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { V1Container, V1Pod } from '../../../src/kube/index.ts';
-import { injectionPatch, type PatchOperation } from '../../../src/manager/injector/patch.ts';
+import { type AgentImage, injectionPatch, type PatchOperation } from '../../../src/manager/injector/patch.ts';
 import { planSidecar } from '../../../src/manager/injector/plan.ts';
 import { deployment, FakeCluster, planOptions, podOf, service, webContainer, webService } from './fake-cluster.ts';
 
 const golden = join(dirname(fileURLToPath(import.meta.url)), '../../golden');
-const image = { image: 'nearfield/traffic:1', pullPolicy: 'IfNotPresent' };
+const image: AgentImage = { image: 'nearfield/traffic:1', pullPolicy: 'IfNotPresent' };
 
-function patchOf(containers: V1Container[], services = [webService()], pod = podOf('web', '1')): PatchOperation[] {
+function patchOf(
+  containers: V1Container[],
+  services = [webService()],
+  pod = podOf('web', '1'),
+  { redirected = [], more = {}, source = image }: Partial<Extras> = {},
+): PatchOperation[] {
   const cluster = new FakeCluster(deployment({ containers }), ...services);
-  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions);
-  return injectionPatch({ ...pod, spec: { containers } }, { config, ...image });
+  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions, { redirected: new Set(redirected) });
+  return injectionPatch({ ...pod, spec: { ...more, containers } }, { config, ...source });
+}
+
+interface Extras {
+  readonly redirected: readonly string[];
+  readonly more: Partial<NonNullable<V1Pod['spec']>>;
+  readonly source: AgentImage;
 }
 
 /** RFC 6902, as far as the injector uses it. */
@@ -56,15 +67,34 @@ const rich: V1Container = {
   startupProbe: { tcpSocket: { port: 'http' } },
 };
 
-const onRecord: [string, V1Container[]][] = [
-  ['simple', [webContainer]],
-  ['rich', [rich, { name: 'log', image: 'log:1', env: [{ name: 'LEVEL', value: 'info' }] }]],
+/** Called by number, by a service or straight; probed in every way that there is. */
+const numbered: V1Container = {
+  ...webContainer,
+  ports: [{ containerPort: 8080 }, { name: 'grpc', containerPort: 9000 }, { containerPort: 53, protocol: 'UDP' }],
+  livenessProbe: { httpGet: { path: '/live', port: 8080 } },
+  readinessProbe: { grpc: { port: 9000 } },
+  startupProbe: { tcpSocket: { port: 'grpc' } },
+  lifecycle: { preStop: { httpGet: { path: '/bye', port: 8080, host: 'registry' } } },
+};
+const numberedServices = [
+  service('web', 'web', [
+    { name: 'http', port: 80, targetPort: 8080 },
+    { name: 'dns', port: 53, targetPort: 53, protocol: 'UDP' },
+  ]),
+];
+const numberedPatch = (more: Partial<Extras> = {}): PatchOperation[] =>
+  patchOf([numbered], numberedServices, podOf('web', '1'), { redirected: ['9000/TCP'], ...more });
+
+const onRecord: [string, () => PatchOperation[]][] = [
+  ['simple', () => patchOf([webContainer])],
+  ['rich', () => patchOf([rich, { name: 'log', image: 'log:1', env: [{ name: 'LEVEL', value: 'info' }] }])],
+  ['redirected', () => numberedPatch()],
 ];
 
 /** `UPDATE_GOLDEN=1 node --test …` writes them anew. */
-for (const [name, containers] of onRecord) {
+for (const [name, made] of onRecord) {
   test(`the patch of a ${name} pod is the one on record`, () => {
-    const text = `${JSON.stringify(patchOf(containers), undefined, 2)}\n`;
+    const text = `${JSON.stringify(made(), undefined, 2)}\n`;
     const file = join(golden, `injector-${name}.json`);
     if (process.env.UPDATE_GOLDEN) {
       mkdirSync(golden, { recursive: true });
@@ -204,4 +234,68 @@ test('a reference to a variable of the pod stays one', () => {
   const agent = apply(pod, patchOf([container])).spec?.containers[1];
   const copied = agent?.env?.find(({ name }) => name === '_TEL_APP_A_API');
   assert.equal(copied?.value, 'https://$(KUBERNETES_SERVICE_HOST)');
+});
+
+test('what is called by number is redirected before the pod starts, and probes lead past the agent', () => {
+  const pod = { ...podOf('web', '1'), spec: { containers: [numbered] } };
+  const { initContainers = [], containers = [] } = apply(pod, numberedPatch()).spec ?? {};
+  assert.deepEqual(initContainers[0]?.args, [
+    '1000',
+    'take:8080:9900:tcp',
+    'take:53:9901:udp',
+    'take:9000:9902:tcp',
+    'pass:9903:8080:tcp',
+    'pass:9904:9000:tcp',
+  ]);
+  assert.deepEqual(initContainers[0]?.securityContext?.capabilities, { drop: ['ALL'], add: ['NET_ADMIN'] });
+  const [app, agent] = containers;
+  assert.equal(app?.livenessProbe?.httpGet?.port, 9903);
+  assert.equal(app?.readinessProbe?.grpc?.port, 9904);
+  assert.equal(app?.startupProbe?.tcpSocket?.port, 9904);
+  assert.equal(app?.lifecycle?.preStop?.httpGet?.port, 8080, 'of another host');
+  assert.deepEqual(
+    app?.ports?.map(({ name }) => name),
+    [undefined, 'grpc', undefined],
+    'nobody else needs their names',
+  );
+  assert.ok(agent?.ports?.every(({ name }) => name === undefined));
+});
+
+test('the init containers that a pod has stay, and run before ours', () => {
+  const more = { initContainers: [{ name: 'migrate', image: 'm:1' }] };
+  const pod = { ...podOf('web', '1'), spec: { ...more, containers: [numbered] } };
+  const names = apply(pod, numberedPatch({ more })).spec?.initContainers?.map(({ name }) => name);
+  assert.deepEqual(names, ['migrate', 'tel-agent-init']);
+});
+
+test('secrets for the agent’s image come to those of the pod, each once', () => {
+  const more = { imagePullSecrets: [{ name: 'own' }, { name: 'both' }] };
+  const source = { ...image, pullSecrets: ['both', 'agent'] };
+  const operations = patchOf([webContainer], [webService()], podOf('web', '1'), { more, source });
+  const { value } = operations.find(({ path }) => path === '/spec/imagePullSecrets') ?? {};
+  assert.deepEqual(value, [{ name: 'own' }, { name: 'both' }, { name: 'agent' }]);
+});
+
+const agentOf = (operations: readonly PatchOperation[]): V1Container =>
+  operations.find(({ path }) => path === '/spec/containers/-')?.value as V1Container;
+
+test('the agent may use what the installation says', () => {
+  const resources = { requests: { cpu: '50m' }, limits: { memory: '256Mi' } };
+  const made = patchOf([webContainer], [webService()], podOf('web', '1'), { source: { ...image, resources } });
+  assert.deepEqual(agentOf(made).resources, resources);
+});
+
+test('an agent has requests where every container has them, so that autoscaling goes on', () => {
+  const asking = { ...webContainer, resources: { requests: { cpu: '1' }, limits: { memory: '1Gi' } } };
+  assert.deepEqual(agentOf(patchOf([asking])).resources, { requests: { cpu: '10m', memory: '64Mi' } });
+  assert.deepEqual(agentOf(patchOf([asking, { name: 'side', image: 's' }])).resources, {});
+});
+
+test('the variables of a mesh’s proxy are not the agent’s', () => {
+  const cluster = new FakeCluster(deployment(), webService());
+  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions);
+  const proxy = { name: 'istio-proxy', image: 'p:1', env: [{ name: 'TOKEN', value: 'x' }] };
+  const pod = { ...podOf('web', '1'), spec: { containers: [webContainer, proxy] } };
+  const { env = [] } = agentOf(injectionPatch(pod, { config, ...image }));
+  assert.ok(!env.some(({ name }) => name.includes('TOKEN')));
 });

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isReason } from '../../../src/base/index.ts';
-import { choosePort, planSidecar, portTargets } from '../../../src/manager/injector/plan.ts';
+import { planSidecar } from '../../../src/manager/injector/plan.ts';
+import { choosePort, portTargets } from '../../../src/manager/injector/targets.ts';
 import { deployment, FakeCluster, planOptions, service, webContainer, webService } from './fake-cluster.ts';
 
 const choose = (cluster: FakeCluster, port = '', named = ''): ReturnType<typeof choosePort> =>
@@ -58,12 +59,8 @@ test('a port that nobody has is not found', () => {
   const cluster = new FakeCluster(deployment(), webService());
   assert.throws(() => choose(cluster, '99'), reasonOf('manager.no-service-port'));
   assert.throws(() => choose(cluster, '', 'other'), reasonOf('manager.no-service-port'));
-  assert.throws(() => choose(new FakeCluster(deployment())), reasonOf('manager.no-service-port'));
-});
-
-test('a numeric target port is refused with what to do about it', () => {
-  const numeric = service('web', 'web', [{ port: 80, targetPort: 8080 }]);
-  assert.throws(() => choose(new FakeCluster(deployment(), numeric)), reasonOf('manager.numeric-target-port'));
+  const bare = deployment({ containers: [{ name: 'server', image: 'web:1' }] });
+  assert.throws(() => choose(new FakeCluster(bare)), reasonOf('manager.no-service-port'));
 });
 
 test('a service without a target port means the port itself', () => {

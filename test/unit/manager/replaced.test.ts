@@ -31,7 +31,7 @@ function applied(operations: readonly PatchOperation[]): string[] {
 
 test('the agent stands in the place of a replaced container, with all its ports at their own numbers', () => {
   const cluster = new FakeCluster(deployment({ containers }), webService());
-  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions, new Set(['worker']));
+  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions, { replaced: new Set(['worker']) });
   const [first, second] = config.containers;
   assert.equal(first?.replace, 1);
   assert.deepEqual(
@@ -63,8 +63,8 @@ function start() {
   const cluster = new FakeCluster(deployment({ containers }), webService(), admin, podOf('web', '1'));
   const parts = fakeManager(cluster);
   const client = parts.store.addClient('ann', clientInfo());
-  const replaced = (): string[] =>
-    (parts.intercepts.configOf(cluster.workload('web'))?.containers ?? [])
+  const replaced = async (): Promise<string[]> =>
+    ((await parts.intercepts.configOf(cluster.workload('web')))?.containers ?? [])
       .filter(({ replace }) => replace === 1)
       .map(({ name }) => name);
   return { ...parts, cluster, client, replaced };
@@ -83,32 +83,34 @@ test('a container is taken away for as long as somebody replaces it', async () =
   clock.advance(60_000);
   const creating = intercepts.create(client, whole, never);
   await settled();
-  assert.deepEqual(replaced(), ['worker'], 'before the first agent comes, and whatever else happens meanwhile');
+  assert.deepEqual(await replaced(), ['worker'], 'before the first agent comes, and whatever else happens meanwhile');
   store.addAgent('agent:1', agentInfo());
+  const config = JSON.stringify(await intercepts.configOf(cluster.workload('web')));
+  cluster.put(podOf('web', '1', { config }));
   const { spec } = await creating;
   assert.deepEqual(spec?.podPorts, ['9090:9090', '53:53']);
-  assert.deepEqual(replaced(), ['worker']);
+  assert.deepEqual(await replaced(), ['worker']);
   const before = cluster.calls.length;
   intercepts.remove(client, 'web/worker');
   await settled();
-  assert.deepEqual(replaced(), []);
+  assert.deepEqual(await replaced(), []);
   assert.ok(cluster.calls.length > before, 'the pods get their container back');
 });
 
 test('after a restart of the manager a replaced container waits for its client before it comes back', async () => {
   const { clock, intercepts, cluster, replaced, store } = start();
-  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions, new Set(['worker']));
+  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions, { replaced: new Set(['worker']) });
   cluster.put(podOf('web', '1', { config: JSON.stringify(config) }));
   intercepts.relearn();
   store.addClient('bob', clientInfo());
-  assert.deepEqual(replaced(), ['worker']);
+  assert.deepEqual(await replaced(), ['worker']);
   clock.advance(31_000);
   await settled();
-  assert.deepEqual(replaced(), []);
+  assert.deepEqual(await replaced(), []);
 });
 
-test('of several containers the one to replace has to be named', () => {
+test('of several containers the one to replace has to be named', async () => {
   const { intercepts, client } = start();
-  const { error } = intercepts.prepare(client, { ...whole, containerName: '' });
+  const { error } = await intercepts.prepare(client, { ...whole, containerName: '' });
   assert.match(error, /several containers: worker, server/);
 });

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import { isReason, NearfieldError, silentLogger } from '../../../src/base/index.ts';
-import { planSidecar } from '../../../src/manager/injector/plan.ts';
+import type { KubeObject } from '../../../src/kube/index.ts';
+import { type Demand, planSidecar } from '../../../src/manager/injector/plan.ts';
 import { recreatePods, waitForAgent } from '../../../src/manager/rollout/rollout.ts';
 import { Store } from '../../../src/manager/state/store.ts';
 import type { SidecarConfig } from '../../../src/protocol/index.ts';
-import { deployment, FakeCluster, planOptions, podOf, webService } from './fake-cluster.ts';
+import { deployment, FakeCluster, planOptions, podOf, service, webService } from './fake-cluster.ts';
 import { HandClock, settled } from './hand-clock.ts';
 import { agentInfo } from './messages.ts';
 
@@ -18,14 +19,24 @@ beforeEach(() => {
   store = new Store(clock, 'install');
 });
 
-function start(cluster: FakeCluster) {
+/** One pod of a StatefulSet named as the Deployment is. */
+function statefulSet() {
+  const pod = podOf('web', '0');
+  const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: 'web', uid: 's', controller: true };
+  return {
+    set: { ...deployment(), kind: 'StatefulSet' },
+    pod: { ...pod, metadata: { ...pod.metadata, name: 'web-0', ownerReferences: [owner] } },
+  };
+}
+
+function start(cluster: FakeCluster, demand: Demand = {}) {
   const deps = { kube: cluster.kube, view: cluster.view, store, clock, log: silentLogger };
-  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions);
+  const config = planSidecar(cluster.view, cluster.workload('web'), planOptions, demand);
   return {
     config,
     recreate: (wanted: SidecarConfig | undefined = config) =>
       recreatePods(deps, cluster.workload('web'), wanted, never),
-    wait: (signal?: AbortSignal) => waitForAgent(deps, cluster.workload('web'), signal),
+    wait: (signal?: AbortSignal) => waitForAgent(deps, cluster.workload('web'), config, signal),
   };
 }
 
@@ -86,6 +97,25 @@ test('a disruption budget that says no is asked again', async () => {
   assert.ok(cluster.calls.length >= 2 && cluster.calls.every((call) => call === 'evict web-abc-1'));
 });
 
+test('a Deployment whose budget lets no pod go is updated in the Deployment’s own way', async () => {
+  const cluster = new FakeCluster(deployment({ replicas: 2 }), webService(), podOf('web', '1'), podOf('web', '2'));
+  cluster.eviction = 'blocked';
+  const done = start(cluster).recreate();
+  await pass(3_000);
+  await done;
+  assert.equal(cluster.calls.at(-1), 'patch Deployment web strategic');
+});
+
+test('another workload whose budget lets no pod go is refused, and nothing of it has changed', async () => {
+  const { set, pod } = statefulSet();
+  const cluster = new FakeCluster(set, webService(), pod);
+  cluster.eviction = 'blocked';
+  const refused = assert.rejects(start(cluster).recreate(), (error) => isReason(error, 'manager.eviction-refused'));
+  await pass(9_000);
+  await refused;
+  assert.ok(cluster.calls.every((call) => call === 'evict web-0'));
+});
+
 test('the wait for an agent ends with its arrival', async () => {
   const cluster = new FakeCluster(deployment(), webService());
   const wait = start(cluster).wait();
@@ -94,6 +124,50 @@ test('the wait for an agent ends with its arrival', async () => {
   await wait;
   assert.equal(clock.timers, 0);
 });
+
+test('an agent of a pod that is about to be replaced is not the one that is waited for', async () => {
+  const cluster = new FakeCluster(deployment(), webService(), podOf('web', '1', { config: '{}' }));
+  const { wait, config } = start(cluster);
+  let isHere = false;
+  const waiting = wait().then(() => {
+    isHere = true;
+  });
+  store.addAgent('agent:old', agentInfo({ podName: 'web-abc-1', podUid: 'uid-web-1' }));
+  await settled();
+  assert.equal(isHere, false);
+  cluster.put(podOf('web', '2', { config: JSON.stringify(config) }));
+  store.addAgent('agent:new', agentInfo({ podName: 'web-abc-2', podUid: 'uid-web-2' }));
+  await waiting;
+});
+
+test('when the cluster makes no pod any more, the wait ends at once with its reason', async () => {
+  const cluster = new FakeCluster(deployment(), webService());
+  const failed = assert.rejects(start(cluster).wait(), /arrived in time: pods "web-x" is forbidden: exceeded quota/);
+  const conditions = [{ type: 'ReplicaFailure', status: 'True', message: 'pods "web-x" is forbidden: exceeded quota' }];
+  cluster.put({ ...deployment(), status: { conditions } } as KubeObject);
+  await failed;
+});
+
+for (const [message, outcome] of [
+  ['', 'resolves'],
+  ['the node’s kernel refuses', 'rejects'],
+] as const) {
+  test(`an init container that ends ${message ? 'with a complaint' : 'in silence'} ${outcome} the wait`, async () => {
+    const numeric = service('web', 'web', [{ name: 'http', port: 80, targetPort: 8080 }]);
+    const cluster = new FakeCluster(deployment(), numeric);
+    const { config, wait } = start(cluster, { redirected: new Set(['8080/TCP']) });
+    const pod = podOf('web', '2', { config: JSON.stringify(config) });
+    cluster.put(pod);
+    store.addAgent('agent:new', agentInfo({ podName: 'web-abc-2', podUid: 'uid-web-2' }));
+    const waiting = Promise.allSettled([wait()]);
+    await settled();
+    const state = { terminated: { exitCode: 0, ...(message ? { message } : {}) } };
+    cluster.put({ ...pod, status: { initContainerStatuses: [{ name: 'tel-agent-init', state }] } } as typeof pod);
+    const [settledWait] = await waiting;
+    assert.equal(settledWait?.status, message ? 'rejected' : 'fulfilled');
+    assert.equal(isReason((settledWait as { reason?: unknown }).reason, 'manager.redirect-failed'), message !== '');
+  });
+}
 
 test('when no agent comes in time, the error says what keeps the pods from starting', async () => {
   const pod = podOf('web', '1', { isReady: false });

@@ -46,7 +46,7 @@ for (const [what, more] of [
 test('an agent keeps its session over a restart of its container', async () => {
   const first = await manager.arriveAsAgent(agentInfo());
   const second = await manager.arriveAsAgent(agentInfo());
-  assert.equal(first.sessionId, 'agent:uid-web-1');
+  assert.equal(first.sessionId, 'agent:uid-web-new');
   assert.equal(second.sessionId, first.sessionId);
   assert.equal(parts.store.agents.size, 1);
 });
@@ -63,7 +63,7 @@ test('after a restart of the manager a client comes back under its old session w
 });
 
 test('a session id that no manager makes cannot be taken over', async () => {
-  for (const sessionId of ['agent:uid-web-1', '', 'x']) {
+  for (const sessionId of ['agent:uid-web-new', '', 'x']) {
     await assert.rejects(
       manager.reconnectClient({ session: { sessionId }, client: clientInfo() }),
       failsWith(Code.InvalidArgument),
@@ -103,8 +103,10 @@ test('a mistake of the person is an answer with a hint, not a failed call', asyn
   assert.match(missing.error, /no workload nothing/);
   assert.equal(missing.errorCategory, 1);
   cluster.put(service('web', 'web', [{ name: 'http', port: 80, targetPort: 8080 }]));
+  const labels = { 'pod-security.kubernetes.io/enforce': 'restricted' };
+  cluster.put({ kind: 'Namespace', metadata: { name: 'shop', labels } } as never);
   const numeric = await manager.prepareIntercept({ session, interceptSpec: interceptSpec() });
-  assert.match(numeric.error, /port number 8080.*Give the container port a name/);
+  assert.match(numeric.error, /port 8080 of web is called by its number.*restricted.*Give the container port a name/);
 });
 
 test('an intercept gets its agent by a rolling update, waits for the verdict, and becomes active', async () => {
@@ -181,13 +183,13 @@ test('names are answered as raw records and as addresses', async () => {
   assert.equal((await manager.lookupDNS({ session, name: 'no.', type: 1 })).rCode, 3);
 });
 
-test('pods tell after a restart which workloads have an agent', () => {
+test('pods tell after a restart which workloads have an agent', async () => {
   const config = { agentName: 'web', namespace: 'shop', workloadName: 'web', workloadKind: 'Deployment' };
   const text = JSON.stringify({ ...config, managerHost: 'm', containers: [] });
   cluster.put(podOf('web', '1', { config: text }));
   cluster.put(podOf('web', '2', { config: 'not json' }));
   parts.intercepts.relearn();
-  assert.equal(parts.intercepts.configOf(cluster.workload('web'))?.agentName, 'web');
+  assert.equal((await parts.intercepts.configOf(cluster.workload('web')))?.agentName, 'web');
 });
 
 test('environments and session ids are for those who intercept: nobody else reads them', async () => {
@@ -222,7 +224,7 @@ test('a workload without an agent has the configuration that it would get, and s
   const { agentName, containers } = JSON.parse(new TextDecoder().decode(data));
   assert.equal(agentName, 'web');
   assert.equal(containers[0].intercepts[0].containerPort, 8080);
-  assert.equal(parts.intercepts.configOf(cluster.workload('web')), undefined);
+  assert.equal(await parts.intercepts.configOf(cluster.workload('web')), undefined);
   await assert.rejects(manager.getAgentConfig({ session, name: 'nobody' }), failsWith(Code.NotFound));
 });
 
@@ -290,7 +292,7 @@ test('who gives up waiting does not take the agent away from others', async () =
   controller.abort();
   await assert.rejects(first, failsWith(Code.Canceled));
   await settled();
-  assert.ok(parts.intercepts.configOf(cluster.workload('web')), 'the injector still knows the workload');
+  assert.ok(await parts.intercepts.configOf(cluster.workload('web')), 'the injector still knows the workload');
   await manager.arriveAsAgent(agentInfo());
   assert.equal((await second).agents.length, 1);
 });
@@ -302,7 +304,7 @@ test('a new service port reaches pods that have an agent already', async () => {
   await settled();
   await manager.arriveAsAgent(agentInfo());
   await first;
-  const config = JSON.stringify(parts.intercepts.configOf(cluster.workload('web')));
+  const config = JSON.stringify(await parts.intercepts.configOf(cluster.workload('web')));
   cluster.put(podOf('web', '1', { config }));
   await manager.ensureAgent(request);
   assert.equal(cluster.calls.length, 1, 'nothing has changed yet');
@@ -319,7 +321,7 @@ test('every watch of an unknown session is not found', async () => {
 });
 
 test('the agent of a pod that is ending does not come back', async () => {
-  const pod = podOf('web', '1');
+  const pod = podOf('web', 'new');
   await manager.arriveAsAgent(agentInfo());
   cluster.put({ ...pod, metadata: { ...pod.metadata, deletionTimestamp: new Date(0) } } as typeof pod);
   await assert.rejects(manager.arriveAsAgent(agentInfo()), failsWith(Code.Aborted));

@@ -34,7 +34,7 @@ test('an intercept waits for its agent, and becomes active by its review', () =>
   const { disposition, podIp, podName, environment } = intercept() ?? {};
   assert.deepEqual(
     { disposition, podIp, podName, environment },
-    { disposition: ACTIVE, podIp: '10.0.0.1', podName: 'web-abc-1', environment: { A: '1' } },
+    { disposition: ACTIVE, podIp: '10.0.0.1', podName: 'web-abc-new', environment: { A: '1' } },
   );
 });
 

@@ -40,10 +40,11 @@ test('a workload that is deleted takes its agent’s configuration along: the ne
   const { intercepts } = fakeManager(cluster);
   const controller = new AbortController();
   const waiting = intercepts.ensureAgent(cluster.workload('web'), controller.signal).catch(() => undefined);
-  assert.ok(intercepts.configOf(cluster.workload('web')));
+  await settled();
+  assert.ok(await intercepts.configOf(cluster.workload('web')));
   cluster.remove(deployment());
   cluster.put(deployment());
-  assert.equal(intercepts.configOf(cluster.workload('web')), undefined);
+  assert.equal(await intercepts.configOf(cluster.workload('web')), undefined);
   controller.abort();
   await waiting;
 });

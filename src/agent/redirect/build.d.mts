@@ -1,0 +1,1 @@
+export function buildRedirect(target?: string): Promise<void>;
