@@ -40,8 +40,12 @@ export function relaySocket(socket: Socket, stream: TunnelStream, hooks: RelayHo
   socket.on('drain', () => stream.resume());
   socket.on('end', () => {
     socketEnded = true;
-    stream.endSend();
-    finishWhenBothEnded();
+    if (streamEnded) {
+      // The end of the call says it all.
+      stream.finish();
+    } else {
+      stream.endSend();
+    }
   });
   socket.on('error', () => {
     if (!streamDone) {
