@@ -27,9 +27,7 @@ const leadMs = 500;
 export async function measureLife({ cluster, headless, address }: LifeDeps): Promise<LifeRow[]> {
   const { connector, end } = await headless.open();
   const intercept = (workload: string) => () =>
-    connector.attach(
-      readAttach('intercept', `deployment/${workload}`, { namespace: 'bench', port: [`${port}:http`] }),
-    );
+    connector.attach(readAttach('intercept', `deployment/${workload}`, { namespace: 'bench', port: [`${port}:http`] }));
   const leave = (workload: string) => () => connector.leave(`${workload}-bench`);
   const plain = await cluster.kubectl('-n', 'bench', 'get', 'service', 'plain', '-o', 'jsonpath={.spec.clusterIP}');
   const during = async (target: string, seconds: number, change: () => Promise<unknown>) => {
