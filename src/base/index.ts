@@ -1,5 +1,6 @@
 export { ChunkList, concatBytes, viewOf } from './bytes.ts';
 export { type Clock, cancelled, sleep, systemClock, timedOut, withTimeout } from './clock.ts';
+
 export {
   type ErrorCode,
   type ErrorFields,
@@ -12,6 +13,7 @@ export {
   toPlainError,
   unreachable,
 } from './error.ts';
+
 export { type Disposable, Emitter, type Event } from './event.ts';
 export {
   equalBytes,
@@ -40,6 +42,7 @@ export {
   plainFields,
   silentLogger,
 } from './log.ts';
+export { collectWhenQuiet, type QuietDeps } from './quiet.ts';
 export { malformed, needMore, type Read, readValue } from './result.ts';
 export { type Backoff, backoffMs, defaultBackoff, type RetryOptions, retry } from './retry.ts';
 export { reverseAddress, reverseName } from './reverse.ts';

@@ -11,13 +11,30 @@ export function parseIp(text: string): IpBytes | undefined {
   return text.includes(':') ? parseIp6(text) : parseIp4(text);
 }
 
+/** Digit by digit: every connection comes past here. */
 function parseIp4(text: string): IpBytes | undefined {
-  const parts = text.split('.');
-  if (parts.length !== 4 || !parts.every((part) => /^(0|[1-9]\d{0,2})$/.test(part) && Number(part) <= 255)) {
-    return undefined;
+  const out = new Uint8Array(4);
+  let [part, value, digits] = [0, 0, 0];
+  for (let at = 0; at <= text.length; at++) {
+    const code = at < text.length ? text.charCodeAt(at) : dot;
+    if (code === dot) {
+      if (digits === 0 || value > 255 || part > 3) {
+        return undefined;
+      }
+      out[part++] = value;
+      value = 0;
+      digits = 0;
+    } else if (code < zero || code > nine || (digits > 0 && value === 0) || digits === 3) {
+      return undefined;
+    } else {
+      value = value * 10 + code - zero;
+      digits++;
+    }
   }
-  return Uint8Array.from(parts, Number);
+  return part === 4 ? out : undefined;
 }
+
+const [dot, zero, nine] = [0x2e, 0x30, 0x39];
 
 function parseIp6(text: string): IpBytes | undefined {
   const halves = text.split('::');

@@ -1,15 +1,24 @@
 import { readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { createLogger, formatJsonLine, type LogLevel, logLevels, systemClock } from '../base/index.ts';
+import {
+  collectWhenQuiet,
+  createLogger,
+  formatJsonLine,
+  type LogLevel,
+  logLevels,
+  systemClock,
+} from '../base/index.ts';
 import { loadKubeInCluster } from '../kube/index.ts';
 import { parseOptions, startManager } from './manager.ts';
-import { collectWhenQuiet } from './quiet.ts';
 
 // Left alone, the collector lets garbage of ten thousand connections lie around until the pod is at its limit.
 setFlagsFromString('--max-semi-space-size=4');
 setFlagsFromString('--heap-growing-percent=30');
 setFlagsFromString('--expose-gc');
+
+/** Live state is about 20 MB. */
+const worthBytes = 48 * 1024 * 1024;
 
 /** Composition root of the traffic-manager. */
 async function main(): Promise<void> {
@@ -43,7 +52,8 @@ async function main(): Promise<void> {
       collectWhenQuiet({
         clock: systemClock,
         cpuMs: () => (process.cpuUsage().user + process.cpuUsage().system) / 1_000,
-        heapBytes: () => process.memoryUsage().heapTotal,
+        heldBytes: () => process.memoryUsage().heapTotal,
+        worthBytes,
         collect: () => void collect(),
       }),
     );

@@ -11,7 +11,9 @@ import { cacheFolder, repositoryRoot } from '../cluster/paths.ts';
 import { run, step, waitFor } from '../cluster/shell.ts';
 import { installHeadless } from '../support/headless.ts';
 import { openWorkstation, type Workstation } from '../support/workstation.ts';
+import { openDelayingRelay } from './delay.ts';
 import { measureDevice } from './device/main.ts';
+import { measureSession } from './session.ts';
 
 const rounds = Number(process.env['NEARFIELD_BENCH_ROUNDS'] ?? 3);
 const seconds = '3';
@@ -227,10 +229,35 @@ try {
       }
     });
   }
+  /** Through a relay in front of the API server that makes the line longer, beside what there was without it. */
+  async function measureFar(): Promise<string[]> {
+    const { hostname, port } = new URL(server);
+    const relay = await openDelayingRelay(hostname, Number(port || 443), 10);
+    try {
+      await headless.nearfield('quit');
+      const text = await readFile(cluster.kubeconfig, 'utf8');
+      const config = join(cacheFolder, 'far.kubeconfig');
+      await writeFile(config, text.replaceAll(server, `https://${hostname}:${relay.port}`));
+      await headless.connect('--kubeconfig', await workstation.give(config, 'far.kubeconfig'));
+      const lines: string[] = [];
+      for (const row of rows.filter(({ field }) => field === 'gbps')) {
+        const value = await measure(row, podIp, target.port);
+        const ratio = value / median(results.get(row.name)?.ours ?? []);
+        lines.push(`| ${row.name} | ${roundOff(value)} ${row.unit} | ${ratio.toFixed(2)} | ≥ 0.6 |`);
+      }
+      return lines;
+    } finally {
+      await headless.nearfield('quit').catch(() => undefined);
+      relay.close();
+    }
+  }
   const names = await step('names', () => measureNames(workstation));
   const managerPeak = await managerMemory('VmHWM');
   const memory = async (what: 'daemon' | 'connector'): Promise<string> =>
     `${(Number(/VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${await headless.pidOf(what)}/status`, 'utf8'))?.[1]) / 1024).toFixed(0)} MB`;
+  const [daemonPeak, connectorPeak] = [await memory('daemon'), await memory('connector')];
+  const far = await step('at 20 ms round trip', measureFar);
+  const session = await step('coming and going', () => measureSession(workstation, headless));
   const lines = rows.map((row) => {
     const { ours = [], forward: theirs = [], direct = [] } = results.get(row.name) ?? {};
     const [a, b] = [median(ours), median(theirs)];
@@ -247,12 +274,20 @@ limit here, measured once. Compare the ratios (Nearfield over forward): absolute
 |---|---|---|---|---|---|
 ${lines.join('\n')}
 
-Memory, idle → peak under this load: manager ${managerIdle} → ${managerPeak} MB (goal ≤ 90 → ≤ 250), daemon peak ${await memory('daemon')} (goal ≤ 150),
-connector peak ${await memory('connector')}.
+Memory, idle → peak under this load: manager ${managerIdle} → ${managerPeak} MB (goal ≤ 90 → ≤ 250), daemon peak ${daemonPeak} (goal ≤ 150),
+connector peak ${connectorPeak}.
 
 | Names, at the workstation's resolver | Nearfield | goal |
 |---|---|---|
 ${names.join('\n')}
+
+| With 20 ms round trip to the API server | Nearfield | over without | goal |
+|---|---|---|---|
+${far.join('\n')}
+
+| Coming and going, with the starts of the commands | Nearfield | goal |
+|---|---|---|
+${session.map(({ name, ms, goal }) => `| ${name} | ${ms.toFixed(0)} ms | ${goal} |`).join('\n')}
 
 ${await readFile(join(repositoryRoot, 'test/bench/notes.md'), 'utf8')}
 ## The device alone

@@ -5,7 +5,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before, mock, test } from 'node:test';
+import { emptyPlan } from '../../src/agent/port/diversion.ts';
 import { Forwarder } from '../../src/agent/port/forwarder.ts';
 import { buildRelay } from '../../src/agent/relay/build.mjs';
 import { loadRelay, type Relay } from '../../src/agent/relay/relay.ts';
@@ -37,6 +38,9 @@ interface Passing {
   readonly port: number;
   readonly app: Server;
   readonly scope: Scope;
+  readonly forwarder: Forwarder;
+  /** How often somebody attached was asked to take a connection; he never does. */
+  asked(): number;
   call(): Promise<Socket & { readonly failed: Promise<NodeJS.ErrnoException> }>;
 }
 
@@ -82,15 +86,16 @@ for (const kind of ['native', 'JavaScript'] as const) {
 
   check('a reset of the caller is a reset for the application', async ({ app, call }) => {
     app.removeAllListeners('connection');
+    const heard = Promise.withResolvers<void>();
     const failed = new Promise<NodeJS.ErrnoException>((resolve) => {
       app.on('connection', (accepted: Socket) => {
-        accepted.resume();
+        accepted.on('data', () => heard.resolve());
         accepted.on('error', resolve);
       });
     });
     const socket = await call();
     socket.write('x');
-    await once(app, 'connection').catch(() => undefined);
+    await heard.promise;
     socket.resetAndDestroy();
     assert.equal((await failed).code, 'ECONNRESET');
   });
@@ -164,6 +169,28 @@ for (const kind of ['native', 'JavaScript'] as const) {
     socket.destroy();
   });
 
+  check('attaching and leaving lose no caller, and only while somebody is attached he is asked', async (passing) => {
+    const { forwarder, asked, call } = passing;
+    const talk = async (): Promise<string> => {
+      const socket = await call();
+      socket.end('x');
+      return await textOf(socket);
+    };
+    for (let turn = 1; turn <= 20; turn++) {
+      // Those that come while it changes may go either way, and must be answered.
+      const between = [talk(), talk()];
+      forwarder.apply({ ...emptyPlan, whole: attachedTo });
+      between.push(talk());
+      assert.deepEqual(await Promise.all(between), ['x, bye', 'x, bye', 'x, bye']);
+      const before = asked();
+      assert.equal(await talk(), 'x, bye');
+      assert.equal(asked(), before + 1, 'who is attached was not asked');
+      forwarder.apply(emptyPlan);
+      assert.equal(await talk(), 'x, bye');
+      assert.equal(asked(), before + 1, 'who has left was asked');
+    }
+  });
+
   check('a thousand connections at a time are served, and nothing of them is left', async ({ call }) => {
     const sockets = await Promise.all(Array.from({ length: 1_000 }, call));
     const answers = sockets.map((socket, index) => {
@@ -191,6 +218,15 @@ test('a relay that is stopped resets what is open', limit, async () => {
   await passing.scope.dispose();
 });
 
+const attachedTo = {
+  interceptId: 'id',
+  clientSession: 'session',
+  targetHost: '127.0.0.1',
+  targetPort: 8080,
+  dialTimeoutMs: 5_000,
+  roundtripLatencyMs: 2_000,
+};
+
 /** An application, and an agent's port in front of it. */
 async function start(relay: Relay | undefined, onCaller: (socket: Socket) => void): Promise<Passing> {
   const scope = new Scope();
@@ -199,6 +235,7 @@ async function start(relay: Relay | undefined, onCaller: (socket: Socket) => voi
   const containerPort = await listen(app);
   const port = await freePort();
   const diverter = new Diverter(systemClock, silentLogger, () => undefined);
+  const asking = mock.method(diverter, 'open', () => ({ taken: Promise.resolve(undefined), cancel: () => undefined }));
   const options = { agentPort: port, containerPort, podIp: '127.0.0.1', clock: systemClock, log: silentLogger };
   const forwarder = scope.own(new Forwarder({ ...options, diverter, relay }));
   await forwarder.listen();
@@ -206,6 +243,8 @@ async function start(relay: Relay | undefined, onCaller: (socket: Socket) => voi
     port,
     app,
     scope,
+    forwarder,
+    asked: () => asking.mock.callCount(),
     async call() {
       const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
       scope.defer(() => void socket.destroy());

@@ -1,4 +1,8 @@
 import { join } from 'node:path';
+import { silentLogger, systemClock } from '../../src/base/index.ts';
+import type { Connector } from '../../src/connector/contract.ts';
+import { lineChannel, openSocket } from '../../src/connector/rpc/lines.ts';
+import { connectorOver } from '../../src/connector/rpc/rpc.ts';
 import { repositoryRoot } from '../cluster/paths.ts';
 import type { Workstation } from './workstation.ts';
 
@@ -9,6 +13,8 @@ export interface Headless {
   /** `nearfield …` as the user; answers its output. */
   nearfield(...args: readonly string[]): Promise<string>;
   connect(...args: readonly string[]): Promise<string>;
+  /** The background connector itself, without the start of a command in between. `end` hangs up. */
+  open(): Promise<{ readonly connector: Connector; end(): void }>;
   /** The process id of the background connector, or of the daemon. */
   pidOf(what: 'connector' | 'daemon'): Promise<number>;
 }
@@ -28,6 +34,11 @@ export async function installHeadless(workstation: Workstation, kubeconfig: stri
     nearfield,
     connect: (...args) =>
       nearfield('connect', '--namespace', 'service-a-ns', '--daemon-command', JSON.stringify(command), ...args),
+    async open() {
+      const socket = await openSocket(join(workstation.home, 'nearfield/connector.sock'), systemClock);
+      const connector = connectorOver(lineChannel(socket), silentLogger, async () => void socket.destroy());
+      return { connector, end: () => void socket.destroy() };
+    },
     async pidOf(what) {
       const pattern = what === 'daemon' ? '^[^ ]*nearfield-daemon run' : 'nearfield.cjs serve';
       const pids = await workstation.run(['pgrep', '-f', '--ns', String(process.pid), '--nslist', 'pid', pattern], {

@@ -1,4 +1,4 @@
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Clock, Disposable, Logger } from '../../base/index.ts';
 import { relaySocket } from '../../protocol/transport/index.ts';
 import { serveRequests } from '../http/serve.ts';
@@ -7,6 +7,7 @@ import type { Caller, Diverter } from '../tunnel/diverter.ts';
 import { discard } from '../tunnel/duplex.ts';
 import { appDialTimeoutMs, appIp, dialApp } from './app.ts';
 import { type Diversion, emptyPlan, type PortPlan } from './diversion.ts';
+import { Entrance } from './entrance.ts';
 import { join } from './join.ts';
 import { Said } from './said.ts';
 import { Tap } from './tap.ts';
@@ -24,8 +25,6 @@ export interface ForwarderOptions {
   readonly log: Logger;
 }
 
-const backlog = 4_096;
-
 /**
  * One port of the application, taken over by name. It passes through, or diverts new connections while somebody
  * intercepts; when the developer's side refuses, is gone, or is lost before it has answered, the application answers.
@@ -35,28 +34,30 @@ const backlog = 4_096;
  */
 export class Forwarder implements Disposable {
   readonly #options: ForwarderOptions;
-  readonly #server: Server;
+  readonly #entrance: Entrance;
   readonly #sockets = new Set<Socket>();
   #plan: PortPlan = emptyPlan;
 
   constructor(options: ForwarderOptions) {
     this.#options = options;
-    // Paused: nothing is read before it is known who reads it.
-    this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (socket) => {
-      this.#accept(socket).catch((error: unknown) => {
-        // One connection's trouble is no other's.
-        this.#options.log.error('a connection failed', { error });
-        socket.destroy();
-      });
+    const { containerPort, relay, log } = options;
+    this.#entrance = new Entrance({
+      // Of an application that was taken away every caller has to be told.
+      relay: options.hasApp === false ? undefined : relay,
+      app: { address: appIp(options), port: containerPort, timeoutMs: appDialTimeoutMs },
+      log,
+      onCaller: (socket) =>
+        void this.#accept(socket).catch((error: unknown) => {
+          // One connection's trouble is no other's.
+          log.error('a connection failed', { error });
+          socket.destroy();
+        }),
     });
   }
 
-  listen(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
-      // Without a host both families are served, or one where the node has no IPv6.
-      this.#server.listen({ port: this.#options.agentPort, backlog }, () => resolve());
-    });
+  async listen(): Promise<void> {
+    await this.#entrance.listen(this.#options.agentPort);
+    this.#entrance.setPassing(isEmpty(this.#plan));
   }
 
   /** What is attached from now on. */
@@ -69,11 +70,12 @@ export class Forwarder implements Disposable {
       });
     }
     this.#plan = plan;
+    this.#entrance.setPassing(isEmpty(plan));
   }
 
   /** Stops accepting; what is open may end by itself until the scope's owner ends the process. */
   dispose(): void {
-    this.#server.close();
+    this.#entrance.dispose();
   }
 
   get openConnections(): number {
@@ -181,6 +183,8 @@ export class Forwarder implements Disposable {
     socket.resume();
   }
 }
+
+const isEmpty = ({ filtered, whole, taps }: PortPlan): boolean => !whole && filtered.length === 0 && taps.length === 0;
 
 const idsOf = ({ filtered, whole, taps }: PortPlan): string[] =>
   [...filtered, ...(whole ? [whole] : []), ...taps].map(({ interceptId }) => interceptId);

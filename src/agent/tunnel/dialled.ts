@@ -58,6 +58,10 @@ export class DialledTunnel implements TakenTunnel {
     this.#outcome = outcome;
   }
 
+  get isTaken(): boolean {
+    return this.#isTaken;
+  }
+
   attach(handlers: TunnelHandlers): void {
     this.#handlers = handlers;
     for (const replay of this.#early.splice(0)) {

@@ -31,6 +31,8 @@ export interface Caller {
 const gone: PendingTunnel = { taken: Promise.resolve(undefined), cancel: () => undefined };
 /** Several tunnels of one caller differ in the caller's port; more than these are not open at a time. */
 const maxSameCaller = 64;
+/** A caller that waits to be spoken to first has nothing that the greeting could leave with. */
+const greetingDelayMs = 20;
 
 /** Hands connections to the developer's side: over the client's own watch where there is one, else through the manager. */
 export class Diverter {
@@ -40,7 +42,7 @@ export class Diverter {
   readonly #serve: ServeStream;
   readonly #watchers = new DialWatchers();
   /** What happens to the stream by which a client fetches a connection. */
-  readonly #waiting = new Map<string, (stream: TunnelStream) => TunnelHandlers>();
+  readonly #waiting = new Map<string, (stream: TunnelStream) => DialledTunnel>();
   /** Names of connections that wait or are open: a second one of the same name would be mistaken for the first. */
   readonly #names = new Set<string>();
 
@@ -74,8 +76,10 @@ export class Diverter {
         const fetched = this.#waiting.get(key);
         if (fetched) {
           this.#waiting.delete(key);
-          stream.send(tunnelCode.streamOk, serializeStreamOk());
-          delegate = fetched(stream);
+          stream.sendWithNext(tunnelCode.streamOk, serializeStreamOk());
+          const tunnel = fetched(stream);
+          delegate = tunnel.handlers;
+          queueMicrotask(() => this.#greet(tunnel));
         } else {
           delegate = this.#serve(stream, info);
         }
@@ -85,6 +89,15 @@ export class Diverter {
       onDrain: () => delegate?.onDrain(),
       onClose: (error) => delegate?.onClose(error),
     });
+  }
+
+  /** Some clients dial when they are greeted; ours has dialled before, and is greeted with the caller's first bytes. */
+  #greet({ stream, isTaken }: DialledTunnel): void {
+    if (isTaken) {
+      this.#clock.after(greetingDelayMs, () => stream.flush());
+    } else {
+      stream.flush();
+    }
   }
 
   /** Asks the developer's side to take a connection. */
@@ -125,7 +138,7 @@ export class Diverter {
         outcome.settle(undefined);
       }
     });
-    this.#waiting.set(key, (stream) => new DialledTunnel(stream, outcome).handlers);
+    this.#waiting.set(key, (stream) => new DialledTunnel(stream, outcome));
     const request = create(wire.DialRequestSchema, {
       connId: serializeConnId(id),
       roundtripLatency: BigInt(Math.round(roundtripLatencyMs * 1e6)),

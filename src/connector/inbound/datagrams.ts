@@ -7,6 +7,8 @@ import type { TunnelHandlers, TunnelStream } from '../../protocol/transport/inde
 export interface LocalDatagrams {
   /** Relays datagrams until either end is over or both were silent for a minute. */
   join(stream: TunnelStream, clock: Clock): TunnelHandlers;
+  /** Without a tunnel to join. */
+  close(): void;
 }
 
 const idleMs = 60_000;
@@ -28,6 +30,7 @@ export async function openDatagrams(destination: IpBytes, port: number): Promise
     return undefined;
   }
   return {
+    close: () => void socket.close(),
     join(stream, clock) {
       let usedMs = clock.nowMs();
       let parts: Uint8Array[] = [];

@@ -4,7 +4,6 @@ import { type ConnId, parseConnId, serializeStreamInfo, tunnelCode, type wire } 
 import {
   type DialOutcome,
   dialTcp,
-  LateHandlers,
   openTunnel,
   relaySocket,
   type TunnelHandlers,
@@ -35,6 +34,20 @@ const maxConnections = 5_000;
 const loopback4 = '127.0.0.1';
 const loopback6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
 
+/** A program of this machine that has taken the connection. */
+interface Reached {
+  join(stream: TunnelStream): TunnelHandlers;
+  giveUp(): void;
+}
+
+const refused: TunnelHandlers = {
+  onControl: () => undefined,
+  onData: () => undefined,
+  onEnd: () => undefined,
+  onDrain: () => undefined,
+  onClose: () => undefined,
+};
+
 /** Answers peers' requests to fetch connections: opens the tunnel back, and dials the developer's program. */
 export class Inbound {
   readonly #deps: InboundDeps;
@@ -54,15 +67,27 @@ export class Inbound {
     for await (const request of requests) {
       const id = parseConnId(request.connId);
       if (id) {
-        this.#fetch(source, id, request);
+        void this.#fetch(source, id, request);
       }
     }
   }
 
-  #fetch(source: DialSource, id: ConnId, request: wire.DialRequest): void {
-    const stream = openTunnel(source.session, source.service);
+  /**
+   * Opens the tunnel when it is known how the dial went, and says so in the same piece: whoever called waits for one
+   * message of ours. The greeting of the other end is not waited for; it says nothing that matters here.
+   */
+  async #fetch(source: DialSource, id: ConnId, request: wire.DialRequest): Promise<void> {
     this.#open++;
-    stream.send(
+    const reached = await this.#dial(id);
+    let stream: TunnelStream;
+    try {
+      stream = openTunnel(source.session, source.service);
+    } catch {
+      this.#open--;
+      reached?.giveUp();
+      return;
+    }
+    stream.sendWithNext(
       tunnelCode.streamInfo,
       serializeStreamInfo({
         id,
@@ -71,48 +96,38 @@ export class Inbound {
         roundtripLatencyMs: Number(request.roundtripLatency) / 1e6,
       }),
     );
-    const late = new LateHandlers({
-      onControl: (code) => {
-        if (code === tunnelCode.streamOk) {
-          stream.pause();
-          void this.#dial(id, stream, late);
-        }
-      },
-    });
-    const { onClose } = late.handlers;
+    stream.send(reached ? tunnelCode.dialOk : tunnelCode.dialReject);
+    const handlers = reached?.join(stream) ?? refused;
+    const { onClose } = handlers;
     stream.start({
-      ...late.handlers,
+      ...handlers,
       onClose: (error) => {
         this.#open--;
         onClose(error);
       },
     });
+    if (!reached) {
+      stream.endSend();
+    }
   }
 
-  /** Says how the dial went, and joins both ends. What is refused here the application answers. */
-  async #dial(id: ConnId, stream: TunnelStream, late: LateHandlers): Promise<void> {
+  /** What is refused here the application answers. */
+  async #dial(id: ConnId): Promise<Reached | undefined> {
     const { log, isAllowed } = this.#deps;
     const host = formatIp(id.destination);
     const port = id.destinationPort;
-    const attach =
-      this.#open > maxConnections
-        ? undefined
-        : isAllowed(host, port, id.protocol === 'udp' ? 'UDP' : 'TCP')
-          ? await this.#reach(id)
-          : void log.warn('a dial to something that is not attached was refused', { host, port });
-    if (!attach) {
-      stream.send(tunnelCode.dialReject);
-      stream.endSend();
-    } else {
-      // A stream that has closed meanwhile tells its handlers so when they are attached, and they close their end.
-      stream.send(tunnelCode.dialOk);
-      late.attach(attach(stream));
+    if (this.#open > maxConnections) {
+      return undefined;
     }
-    stream.resume();
+    if (!isAllowed(host, port, id.protocol === 'udp' ? 'UDP' : 'TCP')) {
+      log.warn('a dial to something that is not attached was refused', { host, port });
+      return undefined;
+    }
+    return this.#reach(id);
   }
 
   /** Undefined when no program of this machine takes it. */
-  async #reach(id: ConnId): Promise<((stream: TunnelStream) => TunnelHandlers) | undefined> {
+  async #reach(id: ConnId): Promise<Reached | undefined> {
     const { clock, log, hasUdpPort = isUdpPortBound } = this.#deps;
     const port = id.destinationPort;
     if (id.protocol === 'udp') {
@@ -121,14 +136,15 @@ export class Inbound {
         return undefined;
       }
       const socket = await openDatagrams(id.destination, port);
-      return socket && ((stream) => socket.join(stream, clock));
+      return socket && { join: (stream) => socket.join(stream, clock), giveUp: socket.close };
     }
     const outcome = await this.#dialTcp(id.destination, port);
     if (outcome.result !== 'ok') {
       log.debug('the local program refused', { port, result: outcome.result });
       return undefined;
     }
-    return (stream) => relaySocket(outcome.socket, stream);
+    const { socket } = outcome;
+    return { join: (stream) => relaySocket(socket, stream), giveUp: () => void socket.destroy() };
   }
 
   /** Programs that listen on “localhost” may have only its IPv6 address. */

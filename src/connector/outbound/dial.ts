@@ -57,6 +57,26 @@ export interface UdpFlow {
   close(): void;
 }
 
+/** What can call a dial off: an `AbortSignal` would cost a connection more than its name on the wire does. */
+export class Cancellation {
+  #cancel: (() => void) | undefined;
+  #isCancelled = false;
+
+  get isCancelled(): boolean {
+    return this.#isCancelled;
+  }
+
+  cancel(): void {
+    this.#isCancelled = true;
+    this.#cancel?.();
+  }
+
+  /** At most one at a time; undefined when there is nothing to call off any more. */
+  set onCancelled(callback: (() => void) | undefined) {
+    this.#cancel = callback;
+  }
+}
+
 /** Opens connections in the cluster's network, each as a tunnel to the traffic-manager. */
 export class ClusterDialer implements Disposable {
   readonly #deps: ClusterDialerDeps;
@@ -67,9 +87,28 @@ export class ClusterDialer implements Disposable {
     this.#deps = deps;
   }
 
-  /** Never rejects. When the signal fires first the tunnel is given up, and the result is `timeout`. */
-  dialTcp(id: ConnId, signal?: AbortSignal): Promise<ClusterOutcome> {
-    const stream = this.#underWay.size < maxOpenDials && !signal?.aborted ? this.#open(id) : undefined;
+  /** Never rejects. When it is cancelled first the tunnel is given up, and the result is `timeout`. */
+  async dialTcp(id: ConnId, signal?: AbortSignal): Promise<ClusterOutcome> {
+    if (!signal) {
+      return this.dial(id, new Cancellation());
+    }
+    const cancellation = new Cancellation();
+    const cancel = (): void => cancellation.cancel();
+    if (signal.aborted) {
+      cancel();
+    }
+    signal.addEventListener('abort', cancel, { once: true });
+    try {
+      return await this.dial(id, cancellation);
+    } finally {
+      signal.removeEventListener('abort', cancel);
+    }
+  }
+
+  /** The same, for thousands. */
+  dial(id: ConnId, cancellation: Cancellation): Promise<ClusterOutcome> {
+    const mayOpen = this.#underWay.size < maxOpenDials && !cancellation.isCancelled;
+    const stream = mayOpen ? this.#open(id) : undefined;
     if (!stream) {
       return Promise.resolve({ result: 'unreachable' });
     }
@@ -80,7 +119,7 @@ export class ClusterDialer implements Disposable {
           isSettled = true;
           this.#underWay.delete(giveUp);
           void limit.dispose();
-          signal?.removeEventListener('abort', giveUp);
+          cancellation.onCancelled = undefined;
           resolve(outcome);
         }
       };
@@ -89,7 +128,7 @@ export class ClusterDialer implements Disposable {
         stream.reset();
       };
       const limit = this.#deps.clock.after(dialTimeoutMs + roundtripLatencyMs, giveUp);
-      signal?.addEventListener('abort', giveUp, { once: true });
+      cancellation.onCancelled = giveUp;
       this.#underWay.add(giveUp);
       const late = new LateHandlers({
         onControl: (code) => {

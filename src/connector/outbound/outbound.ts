@@ -3,6 +3,7 @@ import { type Disposable, formatIp, type IpBytes, type Logger, parseIp, unmapIp 
 import type { ConnId, DialFrame, DialQuestion, DialResult } from '../../protocol/index.ts';
 import type { DaemonLink } from '../daemon-link/link.ts';
 import {
+  Cancellation,
   type ClusterConnection,
   ClusterDialer,
   type ClusterDialerDeps,
@@ -120,14 +121,12 @@ export class Outbound implements Disposable {
 
   async #startTcp(question: DialQuestion): Promise<void> {
     const { id } = question;
-    const cancelled = new AbortController();
-    this.#cancels.set(id, () => cancelled.abort());
+    const cancellation = new Cancellation();
+    this.#cancels.set(id, () => cancellation.cancel());
     const target = this.#connIdOf(question);
-    const outcome: ClusterOutcome = target
-      ? await this.#dialer.dialTcp(target, cancelled.signal)
-      : { result: 'unreachable' };
+    const outcome: ClusterOutcome = target ? await this.#dialer.dial(target, cancellation) : { result: 'unreachable' };
     this.#cancels.delete(id);
-    if (outcome.result === 'ok' && (this.#isDisposed || cancelled.signal.aborted)) {
+    if (outcome.result === 'ok' && (this.#isDisposed || cancellation.isCancelled)) {
       outcome.connection.reset();
     } else if (outcome.result === 'ok') {
       this.#expect(question, outcome.connection);
@@ -155,8 +154,7 @@ export class Outbound implements Disposable {
 
   #accept(socket: Socket): void {
     socket.on('error', () => undefined);
-    const peer = parseIp(socket.remoteAddress ?? '');
-    const key = peer ? keyOf(formatIp(unmapIp(peer)), socket.remotePort ?? 0) : '';
+    const key = keyOf(addressOf(socket), socket.remotePort ?? 0);
     const waiting = this.#forget(key);
     if (!waiting) {
       this.#deps.log.debug('a connection that nobody waits for was destroyed');
@@ -211,6 +209,12 @@ export class Outbound implements Disposable {
       this.#answer(id, 'unreachable');
     }
   }
+}
+
+/** As `formatIp` writes it, which an address of IPv4 is already. */
+function addressOf({ remoteAddress = '' }: Socket): string {
+  const ip = remoteAddress.includes(':') ? parseIp(remoteAddress) : undefined;
+  return ip ? formatIp(unmapIp(ip)) : remoteAddress;
 }
 
 const keyOf = (address: string, port: number): string => `${address} ${port}`;

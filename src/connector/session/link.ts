@@ -36,6 +36,10 @@ export async function openManagerLink(options: LinkOptions): Promise<ManagerLink
   const { pod, namespace, port } = await findManager(kube, options.managerNamespace);
   const forwards: Duplex[] = [];
   const sessions: ClientHttp2Session[] = [];
+  const failed = new AbortController();
+  const both = AbortSignal.any([signal, failed.signal]);
+  let calls: ClientHttp2Session;
+  let tunnels: ClientHttp2Session;
   const close = (): void => {
     for (const session of sessions) {
       session.destroy();
@@ -45,16 +49,30 @@ export async function openManagerLink(options: LinkOptions): Promise<ManagerLink
     }
   };
   try {
-    for (let half = 0; half < 2; half++) {
-      const forward = await kube.openPortForward({ namespace, pod, port, signal });
+    const open = async (): Promise<ClientHttp2Session> => {
+      const forward = await kube.openPortForward({ namespace, pod, port, signal: both });
       forwards.push(forward);
-      sessions.push(await openHttp2(forward, { clock, signal }));
+      const session = await openHttp2(forward, { clock, signal: both });
+      sessions.push(session);
+      return session;
+    };
+    let why: unknown;
+    const half = (): Promise<ClientHttp2Session | undefined> =>
+      open().catch((error: unknown) => {
+        // The other one must not come up afterwards, and stay.
+        why ??= error;
+        failed.abort();
+        return undefined;
+      });
+    const [first, second] = await Promise.all([half(), half()]);
+    if (!first || !second) {
+      throw why;
     }
+    [calls, tunnels] = [first, second];
   } catch (error) {
     close();
     throw error;
   }
-  const [calls, tunnels] = sessions as [ClientHttp2Session, ClientHttp2Session];
   const closed = Promise.race(
     [calls, tunnels].map((session) => new Promise<void>((resolve) => session.once('close', () => resolve()))),
   );

@@ -23,6 +23,8 @@ import type { DialWatchers } from './watchers.ts';
 const defaultDialTimeoutMs = 5_000;
 const maxDialTimeoutMs = 30_000;
 const udpIdleMs = 60_000;
+/** The greeting waits this long for the outcome of the dial, to leave with it. */
+const greetingDelayMs = 20;
 /** What may wait for a dial to end: a window of it is on the way at most, so this is only a guard. */
 const maxEarlyBytes = 8 * 1024 * 1024;
 const maxEarlyEvents = 10_000;
@@ -89,10 +91,12 @@ export class TunnelRouter {
           stream.reset();
           return;
         }
-        stream.send(tunnelCode.streamOk, serializeStreamOk());
+        stream.sendWithNext(tunnelCode.streamOk, serializeStreamOk());
         if (this.#deps.store.clients.has(info.sessionId)) {
           this.#fromClient(stream, info, route);
-        } else if (!this.#deps.store.agents.has(info.sessionId)) {
+        } else if (this.#deps.store.agents.has(info.sessionId)) {
+          stream.flush();
+        } else {
           route(silent);
           stream.send(tunnelCode.dialReject);
           stream.finish({ [dialResultTrailer]: 'prohibited' });
@@ -118,6 +122,7 @@ export class TunnelRouter {
   #fromClient(stream: TunnelStream, info: StreamInfo, route: (handlers: TunnelHandlers) => void): void {
     const waiting = this.#deps.watchers.take(info.sessionId, serializeConnId(info.id));
     if (waiting) {
+      stream.flush();
       route(joinTo(stream, waiting.stream, info.id.protocol));
       waiting.join(joinTo(waiting.stream, stream, info.id.protocol));
     } else if (info.id.protocol === 'udp') {
@@ -145,9 +150,11 @@ export class TunnelRouter {
   async #dialTcp(stream: TunnelStream, info: StreamInfo, route: (handlers: TunnelHandlers) => void): Promise<void> {
     const { destination, destinationPort } = info.id;
     const wanted = info.dialTimeoutMs > 0 ? info.dialTimeoutMs : defaultDialTimeoutMs;
+    const greeting = this.#deps.clock.after(greetingDelayMs, () => stream.flush());
     const outcome = isForbidden(destination)
       ? ({ result: 'prohibited' } as const)
       : await dialTcp(this.#deps.clock, destination, destinationPort, Math.min(wanted, maxDialTimeoutMs));
+    void greeting.dispose();
     if (outcome.result !== 'ok') {
       this.#deps.log.debug('dial failed', { to: formatIp(destination), port: destinationPort, result: outcome.result });
       route(silent);

@@ -46,8 +46,12 @@ export function relaySocket(socket: Socket, stream: TunnelStream, hooks: RelayHo
     drain: (): void => stream.resume(),
     end: (): void => {
       socketEnded = true;
-      stream.endSend();
-      finishWhenBothEnded();
+      if (streamEnded) {
+        // The end of the call says it all.
+        stream.finish();
+      } else {
+        stream.endSend();
+      }
     },
     error: (): void => {
       if (!streamDone) {

@@ -17,7 +17,7 @@ import {
   sessionMemoryMegabytes,
   streamWindowBytes,
 } from './session.ts';
-import { respondGrpc, TunnelStream } from './stream.ts';
+import { TunnelStream } from './stream.ts';
 
 /**
  * A peer may give up all its streams at once, as when thousands of UDP flows fall silent together, and this many a
@@ -61,7 +61,6 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   server.on('stream', (stream, headers, _flags, rawHeaders) => {
     if (headers[':path'] === tunnelPath && headers[':method'] === 'POST') {
       stream.on('error', () => undefined);
-      respondGrpc(stream);
       options.acceptTunnel(new TunnelStream(stream, true), headers);
     } else {
       adapter(new Http2ServerRequest(stream, headers, {}, rawHeaders), new Http2ServerResponse(stream));

@@ -1,7 +1,7 @@
 import type { ClientHttp2Stream, Http2Stream, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { concatBytes, type NearfieldError } from '../../base/index.ts';
 import { callRefused, errorCodeFromGrpc, malformedStream, streamBroken } from '../errors.ts';
-import { TunnelDecoder, tunnelCode, tunnelHeader } from '../tunnel/index.ts';
+import { TunnelDecoder, tunnelCode, tunnelHeader, tunnelMessage } from '../tunnel/index.ts';
 
 /** NGHTTP2_CANCEL: the stream is not wanted any more. */
 const cancelCode = 8;
@@ -31,6 +31,8 @@ export class TunnelStream {
   readonly #isServer: boolean;
   #handlers: TunnelHandlers | undefined;
   #trailers: Record<string, string> = {};
+  /** What goes out with the next message. */
+  #held: Uint8Array | undefined;
   #peerEnded = false;
   #sendEnded = false;
   #finished = false;
@@ -86,16 +88,43 @@ export class TunnelStream {
     if (this.#sendEnded || this.#stream.destroyed || this.#stream.writableEnded) {
       return true;
     }
-    const header = tunnelHeader(code, body.length);
     if (body.length <= smallBodyBytes) {
-      return this.#stream.write(body.length === 0 ? header : concatBytes([header, body]));
+      return this.#write(this.#withHeld(tunnelMessage(code, body)));
     }
     // Header and body as two corked writes: copying 64 KB into one buffer halves the throughput.
     this.#stream.cork();
-    this.#stream.write(header);
+    this.flush();
+    this.#write(tunnelHeader(code, body.length));
     const more = this.#stream.write(body);
     this.#stream.uncork();
     return more;
+  }
+
+  /**
+   * For a message that is soon followed by another: both leave in one piece, and wake everybody on their way once.
+   * Who may have to wait for the other one calls `flush` in time.
+   */
+  sendWithNext(code: number, body: Uint8Array = emptyBody): void {
+    this.#held = this.#withHeld(tunnelMessage(code, body));
+  }
+
+  flush(): void {
+    if (this.#held && !this.#sendEnded && !this.#stream.destroyed && !this.#stream.writableEnded) {
+      this.#write(this.#withHeld(emptyBody));
+    }
+  }
+
+  #withHeld(message: Uint8Array): Uint8Array {
+    const held = this.#held;
+    this.#held = undefined;
+    return held ? concatBytes([held, message]) : message;
+  }
+
+  #write(bytes: Uint8Array): boolean {
+    if (this.#isServer) {
+      respondGrpc(this.#stream as ServerHttp2Stream);
+    }
+    return this.#stream.write(bytes);
   }
 
   sendData(chunk: Uint8Array): boolean {
@@ -111,6 +140,7 @@ export class TunnelStream {
       this.send(tunnelCode.closeSend);
       this.#sendEnded = true;
     } else {
+      this.flush();
       this.#sendEnded = true;
       this.#stream.end();
     }
@@ -118,6 +148,7 @@ export class TunnelStream {
 
   /** Server end: ends the call with status OK and these trailers. Client end: the same as `endSend`. */
   finish(trailers: Readonly<Record<string, string>> = {}): void {
+    this.flush();
     this.#sendEnded = true;
     if (this.#finished || this.#stream.destroyed) {
       return;
@@ -129,9 +160,7 @@ export class TunnelStream {
     }
     if ('respond' in this.#stream) {
       const server = this.#stream;
-      if (!server.headersSent) {
-        respondGrpc(server);
-      }
+      respondGrpc(server);
       server.once('wantTrailers', () => server.sendTrailers({ 'grpc-status': '0', ...trailers }));
     }
     this.#stream.end();
@@ -202,6 +231,9 @@ export class TunnelStream {
   }
 }
 
-export function respondGrpc(stream: ServerHttp2Stream): void {
-  stream.respond({ ':status': 200, 'content-type': 'application/grpc+proto' }, { waitForTrailers: true });
+/** With the first message, so that they leave together. */
+function respondGrpc(stream: ServerHttp2Stream): void {
+  if (!stream.headersSent && !stream.destroyed) {
+    stream.respond({ ':status': 200, 'content-type': 'application/grpc+proto' }, { waitForTrailers: true });
+  }
 }

@@ -35,11 +35,18 @@ export class Unblocked extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
-    if (this.#under.write(chunk) || this.#isUnread) {
-      done();
-    } else {
-      this.#written = done;
+    this.#wrote(this.#under.write(chunk), done);
+  }
+
+  /** A flush of HTTP/2 is hundreds of pieces: they stay together. */
+  override _writev(chunks: readonly { readonly chunk: Buffer }[], done: () => void): void {
+    let hasRoom = true;
+    this.#under.cork();
+    for (const { chunk } of chunks) {
+      hasRoom = this.#under.write(chunk);
     }
+    this.#under.uncork();
+    this.#wrote(hasRoom, done);
   }
 
   override _final(done: () => void): void {
@@ -50,6 +57,14 @@ export class Unblocked extends Duplex {
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#under.destroy();
     done(error);
+  }
+
+  #wrote(hasRoom: boolean, done: () => void): void {
+    if (hasRoom || this.#isUnread) {
+      done();
+    } else {
+      this.#written = done;
+    }
   }
 
   #release(): void {

@@ -1,4 +1,4 @@
-import { concatBytes, type IpBytes, unmapIp } from '../../base/index.ts';
+import { type IpBytes, unmapIp } from '../../base/index.ts';
 
 /** Names one connection: who opened it and where it wants to go. */
 export interface ConnId {
@@ -16,16 +16,27 @@ const protocolNumbers = { tcp: 6, udp: 17 } as const;
  * 37 with the IPv4 one mapped into IPv6. Ports are big endian.
  */
 export function serializeConnId(id: ConnId): Uint8Array {
-  const short = id.source.length === 4 && id.destination.length === 4;
-  const widen = (ip: IpBytes): Uint8Array =>
-    short || ip.length === 16 ? ip : concatBytes([Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff), ip]);
-  return concatBytes([
-    widen(id.source),
-    portBytes(id.sourcePort),
-    widen(id.destination),
-    portBytes(id.destinationPort),
-    Uint8Array.of(protocolNumbers[id.protocol]),
-  ]);
+  const size = id.source.length === 4 && id.destination.length === 4 ? 4 : 16;
+  const out = new Uint8Array(2 * size + 5);
+  putAddress(out, 0, size, id.source);
+  putPort(out, size, id.sourcePort);
+  putAddress(out, size + 2, size, id.destination);
+  putPort(out, 2 * size + 2, id.destinationPort);
+  out[2 * size + 4] = protocolNumbers[id.protocol];
+  return out;
+}
+
+function putAddress(out: Uint8Array, at: number, size: number, ip: IpBytes): void {
+  if (ip.length < size) {
+    out[at + 10] = 0xff;
+    out[at + 11] = 0xff;
+  }
+  out.set(ip, at + size - ip.length);
+}
+
+function putPort(out: Uint8Array, at: number, port: number): void {
+  out[at] = port >>> 8;
+  out[at + 1] = port;
 }
 
 /** Undefined for a wrong length or a protocol that is neither TCP nor UDP. */
@@ -44,8 +55,4 @@ export function parseConnId(bytes: Uint8Array): ConnId | undefined {
     destination: unmapIp(bytes.slice(size + 2, 2 * size + 2)),
     destinationPort: portAt(2 * size + 2),
   };
-}
-
-function portBytes(port: number): Uint8Array {
-  return Uint8Array.of(port >>> 8, port & 0xff);
 }

@@ -24,9 +24,20 @@ const maxControlBytes = 1024;
 
 /** Everything in front of a body of this length: 8 to 11 bytes, so that the body itself is never copied. */
 export function tunnelHeader(code: number, bodyLength: number): Uint8Array {
+  return headerWithRoom(code, bodyLength, 0);
+}
+
+/** A whole message in one piece: for small ones one write of a copy is cheaper than two. */
+export function tunnelMessage(code: number, body: Uint8Array): Uint8Array {
+  const out = headerWithRoom(code, body.length, body.length);
+  out.set(body, out.length - body.length);
+  return out;
+}
+
+function headerWithRoom(code: number, bodyLength: number, room: number): Uint8Array {
   const payload = bodyLength + 1;
   const varintLength = payload < 0x80 ? 1 : payload < 0x4000 ? 2 : payload < 0x200000 ? 3 : 4;
-  const out = new Uint8Array(5 + 1 + varintLength + 1);
+  const out = new Uint8Array(5 + 1 + varintLength + 1 + room);
   const message = 1 + varintLength + payload;
   out[1] = message >>> 24;
   out[2] = message >>> 16;

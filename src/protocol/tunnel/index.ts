@@ -1,5 +1,5 @@
 export { type ConnId, parseConnId, serializeConnId } from './conn-id.ts';
-export { TunnelDecoder, type TunnelDecoderHandlers, tunnelCode, tunnelHeader } from './frame.ts';
+export { TunnelDecoder, type TunnelDecoderHandlers, tunnelCode, tunnelHeader, tunnelMessage } from './frame.ts';
 export {
   parseStreamInfo,
   type StreamInfo,

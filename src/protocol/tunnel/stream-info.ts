@@ -1,4 +1,3 @@
-import { concatBytes } from '../../base/index.ts';
 import { type ConnId, parseConnId, serializeConnId } from './conn-id.ts';
 
 /** One gRPC call per connection: the version that every release since 2.6 speaks. */
@@ -17,16 +16,29 @@ const maxSessionIdBytes = 512;
 
 export function serializeStreamInfo(info: StreamInfo): Uint8Array {
   const id = serializeConnId(info.id);
-  const session = new TextEncoder().encode(info.sessionId);
-  return concatBytes([
-    uvarint(streamVersion),
-    uvarint(info.roundtripLatencyMs * 1e6),
-    uvarint(info.dialTimeoutMs * 1e6),
-    uvarint(id.length),
-    id,
-    uvarint(session.length),
-    session,
-  ]);
+  const session = sessionBytes(info.sessionId);
+  const out = new Uint8Array(maxFixedBytes + id.length + session.length);
+  let at = putUvarint(out, 0, streamVersion);
+  at = putUvarint(out, at, info.roundtripLatencyMs * 1e6);
+  at = putUvarint(out, at, info.dialTimeoutMs * 1e6);
+  at = putUvarint(out, at, id.length);
+  out.set(id, at);
+  at = putUvarint(out, at + id.length, session.length);
+  out.set(session, at);
+  return out.subarray(0, at + session.length);
+}
+
+/** Five numbers of at most eight bytes. */
+const maxFixedBytes = 5 * 8;
+
+/** Thousands of connections in a row are of one session. */
+let lastSession = { id: '', bytes: new Uint8Array(0) };
+
+function sessionBytes(id: string): Uint8Array {
+  if (lastSession.id !== id) {
+    lastSession = { id, bytes: new TextEncoder().encode(id) };
+  }
+  return lastSession.bytes;
 }
 
 /** Undefined when malformed; the server then ends the call with `failed_precondition`. */
@@ -50,19 +62,19 @@ export function parseStreamInfo(body: Uint8Array): StreamInfo | undefined {
 }
 
 export function serializeStreamOk(): Uint8Array {
-  return uvarint(streamVersion);
+  return Uint8Array.of(streamVersion);
 }
 
-/** Groups of seven bits, least significant first; exact below 2^53. */
-function uvarint(value: number): Uint8Array {
-  const out: number[] = [];
+/** Groups of seven bits, least significant first; exact below 2^53. Answers where the next one goes. */
+function putUvarint(out: Uint8Array, start: number, value: number): number {
+  let at = start;
   let left = Math.max(0, Math.floor(value));
   while (left >= 0x80) {
-    out.push((left % 0x80) | 0x80);
+    out[at++] = (left % 0x80) | 0x80;
     left = Math.floor(left / 0x80);
   }
-  out.push(left);
-  return Uint8Array.from(out);
+  out[at++] = left;
+  return at;
 }
 
 class Reader {

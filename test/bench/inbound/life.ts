@@ -1,3 +1,4 @@
+import { readAttach } from '../../../src/connector/cli/attach.ts';
 import type { Cluster } from '../../cluster/cluster.ts';
 import type { Headless } from '../../support/headless.ts';
 import { firstAnswer, type ProbeReport, probeFromPod } from '../../support/probe.ts';
@@ -22,11 +23,12 @@ const port = 8080;
 /** Before the change, so that it is seen. */
 const leadMs = 500;
 
-/** How long it takes from the command to the first request that goes elsewhere, and what is lost meanwhile. */
+/** How long it takes from the request to the connector to the first request that goes elsewhere, and what is lost meanwhile. */
 export async function measureLife({ cluster, headless, address }: LifeDeps): Promise<LifeRow[]> {
+  const { connector, end } = await headless.open();
   const intercept = (workload: string) => () =>
-    headless.nearfield('intercept', `deployment/${workload}`, '--namespace', 'bench', '--port', `${port}:http`);
-  const leave = (workload: string) => () => headless.nearfield('leave', `${workload}-bench`);
+    connector.attach(readAttach('intercept', `deployment/${workload}`, { namespace: 'bench', port: [`${port}:http`] }));
+  const leave = (workload: string) => () => connector.leave(`${workload}-bench`);
   const plain = await cluster.kubectl('-n', 'bench', 'get', 'service', 'plain', '-o', 'jsonpath={.spec.clusterIP}');
   const during = async (target: string, seconds: number, change: () => Promise<unknown>) => {
     const probing = probeFromPod(cluster, { namespace: 'bench', address: target, port, periodMs, seconds });
@@ -46,7 +48,7 @@ export async function measureLife({ cluster, headless, address }: LifeDeps): Pro
     lost: `${report.failed} of ${report.sent}`,
     goal,
   });
-  return [
+  const measured = [
     row(
       'first request at the laptop, no agent yet',
       '≤ 2,500 ms, 0 lost',
@@ -62,4 +64,6 @@ export async function measureLife({ cluster, headless, address }: LifeDeps): Pro
     ),
     row('leave → the pod answers, again', '≤ 100 ms', 'pod', await during(address, 4, leave('carried'))),
   ];
+  end();
+  return measured;
 }

@@ -117,6 +117,35 @@ test('what is written arrives on the data channel, in order', limit, async () =>
   assert.equal(Buffer.concat(heard).toString(), 'hello world');
 });
 
+test('much at once arrives whole and in order, in messages of a size that is cheap to unpack', limit, async () => {
+  const heard: Buffer[] = [];
+  let bytes = 0;
+  let largest = 0;
+  const pieces = [1, 0, 9, 16_384, 65_535, 65_536, 200_000, 3].map((length, index) => Buffer.alloc(length, index + 1));
+  const all = Buffer.concat(pieces);
+  const done = Promise.withResolvers<void>();
+  onForward = (socket) => {
+    greet(socket);
+    socket.on('message', (message: Buffer) => {
+      largest = Math.max(largest, message.length);
+      heard.push(message.subarray(1));
+      bytes += message.length - 1;
+      if (bytes === all.length) {
+        done.resolve();
+      }
+    });
+  };
+  const duplex = await forward();
+  duplex.cork();
+  for (const piece of pieces) {
+    duplex.write(piece);
+  }
+  duplex.uncork();
+  await done.promise;
+  assert.ok(Buffer.concat(heard).equals(all));
+  assert.ok(largest <= 64 * 1024, `a message of ${largest} bytes`);
+});
+
 test('a reader that does not read stops the server, and loses nothing', limit, async () => {
   let sent = 0;
   let isStalled = false;

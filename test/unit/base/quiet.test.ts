@@ -1,18 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { collectWhenQuiet } from '../../../src/manager/quiet.ts';
-import { HandClock } from './hand-clock.ts';
+import { collectWhenQuiet } from '../../../src/base/quiet.ts';
+import { HandClock } from '../manager/hand-clock.ts';
 
 function start() {
   const clock = new HandClock();
-  const state = { cpuMs: 0, heapBytes: 120_000_000, collections: 0 };
+  const state = { cpuMs: 0, heldBytes: 120_000_000, liveBytes: 25_000_000, collections: 0 };
   collectWhenQuiet({
     clock,
     cpuMs: () => state.cpuMs,
-    heapBytes: () => state.heapBytes,
+    heldBytes: () => state.heldBytes,
+    worthBytes: 48_000_000,
     collect: () => {
       state.collections++;
-      state.heapBytes = 25_000_000;
+      state.heldBytes = state.liveBytes;
     },
   });
   return { clock, state };
@@ -31,7 +32,17 @@ test('memory is given back once, when the traffic is over', () => {
 
 test('a heap that holds little is left alone', () => {
   const { clock, state } = start();
-  state.heapBytes = 30_000_000;
+  state.heldBytes = 30_000_000;
   clock.advance(60_000);
   assert.equal(state.collections, 0);
+});
+
+test('what a collection could not give back is no reason for the next one', () => {
+  const { clock, state } = start();
+  state.liveBytes = 100_000_000;
+  clock.advance(60_000);
+  assert.equal(state.collections, 1);
+  state.heldBytes = 130_000_000;
+  clock.advance(10_000);
+  assert.equal(state.collections, 2, 'more than that is one');
 });

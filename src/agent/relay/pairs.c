@@ -1,0 +1,240 @@
+/* A pair of connections: what one side sends, the other gets, with ends and resets kept apart. */
+#define _GNU_SOURCE
+#include "relay.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define CHUNK (256 * 1024)
+/* Of one connection in one turn: the others are not to wait for a fast one. */
+#define TURN 8
+/* A read that finds less has emptied the socket: the next one would find nothing. */
+#define SMALL (16 * 1024)
+/* So many full reads in a row are bulk. */
+#define BULK_READS 8
+#define PIPE_BYTES (1024 * 1024)
+
+static struct pair *all, *dead;
+static char chunk[CHUNK];
+
+static void with_reset(int fd) {
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+}
+
+static void close_pipe(struct side *side) {
+  if (side->pipe[0] < 0) return;
+  close(side->pipe[0]);
+  close(side->pipe[1]);
+  side->pipe[0] = side->pipe[1] = -1;
+}
+
+/* Its events of this turn may still be read: the memory goes afterwards. */
+void pair_drop(struct pair *pair, int is_failure) {
+  if (pair->is_dead) return;
+  pair->is_dead = 1;
+  for (int i = 0; i < 2; i++) {
+    struct side *side = &pair->side[i];
+    if (is_failure) with_reset(side->fd);
+    /* Closing is not enough: the caller's own descriptor may be open still, and would keep ours in the set. */
+    if (pair->is_shared) epoll_ctl(relay_epoll, EPOLL_CTL_DEL, side->fd, 0);
+    close(side->fd);
+    close_pipe(side);
+    free(side->rest);
+  }
+  if (pair->previous) pair->previous->next = pair->next;
+  else all = pair->next;
+  if (pair->next) pair->next->previous = pair->previous;
+  pair->dead_next = dead;
+  dead = pair;
+  atomic_fetch_sub(&relay_pairs, 1);
+}
+
+static struct side *other_of(struct side *side) { return &side->pair->side[side == &side->pair->side[0]]; }
+
+static int is_waiting(const struct side *side) { return side->rest || side->in_pipe; }
+
+/* Reads where the other side has room, writes where something is left over. */
+static void update(struct side *side) {
+  uint32_t events = 0;
+  if (!side->pair->is_connecting && !side->has_ended && !is_waiting(side)) events |= EPOLLIN | EPOLLRDHUP;
+  if (is_waiting(other_of(side)) || (side->pair->is_connecting && side == &side->pair->side[1])) events |= EPOLLOUT;
+  if (events == side->interest) return;
+  struct epoll_event event = {.events = events, .data.ptr = side};
+  epoll_ctl(relay_epoll, EPOLL_CTL_MOD, side->fd, &event);
+  side->interest = events;
+}
+
+/* Answers 0 when the pair is over. */
+static int flush(struct side *from) {
+  struct side *to = other_of(from);
+  while (from->in_pipe) {
+    ssize_t count = splice(from->pipe[0], 0, to->fd, 0, from->in_pipe, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (count < 0) return errno == EAGAIN;
+    from->in_pipe -= count;
+  }
+  if (!from->rest) return 1;
+  while (from->rest_at < from->rest_length) {
+    ssize_t count = send(to->fd, from->rest + from->rest_at, from->rest_length - from->rest_at, MSG_NOSIGNAL);
+    if (count < 0) return errno == EAGAIN;
+    from->rest_at += count;
+  }
+  free(from->rest);
+  from->rest = 0;
+  return 1;
+}
+
+static int end(struct side *from) {
+  from->has_ended = 1;
+  return shutdown(other_of(from)->fd, SHUT_WR) == 0;
+}
+
+/* Without a pipe bulk is copied like the rest. */
+static void use_pipe(struct side *side) {
+  if (pipe2(side->pipe, O_NONBLOCK | O_CLOEXEC)) side->pipe[0] = side->pipe[1] = -1;
+  else fcntl(side->pipe[1], F_SETPIPE_SZ, PIPE_BYTES);
+}
+
+static int move(struct side *from) {
+  for (int turn = 0; turn < TURN && !from->in_pipe && !from->has_ended; turn++) {
+    ssize_t got = splice(from->fd, 0, from->pipe[1], 0, PIPE_BYTES, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (got < 0) return errno == EAGAIN;
+    if (got == 0) return end(from);
+    from->in_pipe = got;
+    if (!flush(from)) return 0;
+    if (got < SMALL) break;
+  }
+  return 1;
+}
+
+/* Answers 0 when the pair is over by a failure. */
+static int carry(struct side *from) {
+  struct side *to = other_of(from);
+  if (from->pipe[0] >= 0) return move(from);
+  for (int turn = 0; turn < TURN && !from->rest && !from->has_ended; turn++) {
+    ssize_t got = read(from->fd, chunk, CHUNK);
+    if (got < 0) return errno == EAGAIN;
+    if (got == 0) return end(from);
+    ssize_t sent = send(to->fd, chunk, got, MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN) return 0;
+    if (sent < 0) sent = 0;
+    if (sent < got) {
+      from->rest_length = got - sent;
+      from->rest_at = 0;
+      from->rest = malloc(from->rest_length);
+      if (!from->rest) return 0;
+      memcpy(from->rest, chunk + sent, from->rest_length);
+    }
+    from->bulk = got < SMALL ? 0 : from->bulk + 1;
+    if (got < SMALL) break;
+    if (from->bulk == BULK_READS) {
+      use_pipe(from);
+      break;
+    }
+  }
+  return 1;
+}
+
+void pair_handle(struct side *side, uint32_t events) {
+  struct pair *pair = side->pair;
+  if (pair->is_dead) return;
+  if (pair->is_connecting) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (side == &pair->side[0] || (getsockopt(side->fd, SOL_SOCKET, SO_ERROR, &error, &size), error)) {
+      pair_drop(pair, 1);
+      return;
+    }
+    pair->is_connecting = 0;
+  } else {
+    struct side *other = other_of(side);
+    int is_well = 1;
+    if ((events & EPOLLOUT) && is_waiting(other)) is_well = flush(other);
+    /* A reset shows in the read. */
+    if (is_well && (events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) && !is_waiting(side) && !side->has_ended)
+      is_well = carry(side);
+    else if (is_well && (events & EPOLLERR)) is_well = 0;
+    if (!is_well) {
+      pair_drop(pair, 1);
+      return;
+    }
+    if (side->has_ended && other->has_ended && !is_waiting(side) && !is_waiting(other)) {
+      pair_drop(pair, 0);
+      return;
+    }
+  }
+  update(&pair->side[0]);
+  update(&pair->side[1]);
+}
+
+/* A connection that is made within the machine is often there when `connect` returns, although it says otherwise. */
+static int connect_to(const struct target *target, int *is_connecting) {
+  int fd = socket(target->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+  int failed = connect(fd, (const void *)&target->address, target->length);
+  if (failed && errno == EINPROGRESS) failed = connect(fd, (const void *)&target->address, target->length);
+  *is_connecting = failed && errno == EALREADY;
+  if (failed && errno != EALREADY && errno != EISCONN) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+/* A pair of this connection and a new one; 0 when there is no room or no way, and then nothing has happened. */
+struct pair *pair_open(int caller, int is_shared, const struct target *target) {
+  struct pair *pair = calloc(1, sizeof *pair);
+  int fd = pair ? connect_to(target, &pair->is_connecting) : -1;
+  if (fd < 0) {
+    free(pair);
+    return 0;
+  }
+  pair->side[0] = (struct side){.pair = pair, .fd = caller, .pipe = {-1, -1}};
+  pair->side[1] = (struct side){.pair = pair, .fd = fd, .pipe = {-1, -1}};
+  pair->is_shared = is_shared;
+  pair->deadline = relay_now() + target->milliseconds / 1e3;
+  atomic_fetch_add(&relay_pairs, 1);
+  return pair;
+}
+
+void pair_add(struct pair *pair) {
+  pair->next = all;
+  pair->previous = 0;
+  if (all) all->previous = pair;
+  all = pair;
+  for (int i = 0; i < 2; i++) {
+    struct side *side = &pair->side[i];
+    side->interest = !pair->is_connecting ? EPOLLIN | EPOLLRDHUP : i ? EPOLLOUT : 0;
+    struct epoll_event event = {.events = side->interest, .data.ptr = side};
+    if (epoll_ctl(relay_epoll, EPOLL_CTL_ADD, side->fd, &event)) {
+      pair_drop(pair, 1);
+      return;
+    }
+  }
+}
+
+void pairs_give_up_late_ones(void) {
+  double time = relay_now();
+  for (struct pair *pair = all, *next; pair; pair = next) {
+    next = pair->next;
+    if (pair->is_connecting && time > pair->deadline) pair_drop(pair, 1);
+  }
+}
+
+void pairs_free_dead(void) {
+  while (dead) {
+    struct pair *next = dead->dead_next;
+    free(dead);
+    dead = next;
+  }
+}
+
+void pairs_drop_all(void) {
+  while (all) pair_drop(all, 1);
+  pairs_free_dead();
+}
