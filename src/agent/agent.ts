@@ -20,6 +20,7 @@ import { badConfiguration } from './errors.ts';
 import { ManagerLink } from './manager/link.ts';
 import { decide, emptyPlan, portKey } from './port/diversion.ts';
 import { Forwarder, type ForwarderOptions } from './port/forwarder.ts';
+import { openProbePorts, parseProbePorts } from './port/probes.ts';
 import { UdpForwarder } from './port/udp.ts';
 import { listEnvironments } from './processes.ts';
 import type { Relay } from './relay/relay.ts';
@@ -78,7 +79,9 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
   );
   let link: ManagerLink | undefined;
 
-  const forwarders = await openPorts(config, scope, { podIp, diverter, relay, clock, log: log.child('port') });
+  const shared = { podIp, diverter, relay, clock, log: log.child('port') };
+  const forwarders = await openPorts(config, scope, shared);
+  await openProbePorts(parseProbePorts(environment._TEL_AGENT_PROBE_PORTS ?? ''), scope, shared);
   const grpc = createGrpcServer({
     clock,
     service: 'agent',

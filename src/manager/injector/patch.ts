@@ -55,7 +55,7 @@ export function injectionPatch(pod: V1Pod, options: PatchOptions): PatchOperatio
       replaced.has(container.name) ? [] : hidePorts(container, index, { hidden, past }),
     ),
     ...initContainers(pod, options, past),
-    { op: 'add', path: '/spec/containers/-', value: agentContainer(containers, options) },
+    { op: 'add', path: '/spec/containers/-', value: agentContainer(containers, options, past) },
     ...pullSecrets(pod, options),
     ...annotations(pod, options.config),
     ...labels(pod, options.config),
@@ -118,7 +118,7 @@ function pullSecrets(pod: V1Pod, { pullSecrets: wanted = [] }: PatchOptions): Pa
   return missing.length === 0 ? [] : [{ op: 'add', path: '/spec/imagePullSecrets', value: [...present, ...missing] }];
 }
 
-function agentContainer(all: readonly V1Container[], options: PatchOptions): object {
+function agentContainer(all: readonly V1Container[], options: PatchOptions, past: ReadonlyMap<number, number>): object {
   const { config, image, pullPolicy, resources } = options;
   // Whatever else is in the pod was put there by others: a mesh's proxy has nothing that anybody could attach to.
   const containers = all.filter(({ name }) => configOf(name, config) !== undefined);
@@ -144,6 +144,7 @@ function agentContainer(all: readonly V1Container[], options: PatchOptions): obj
       fieldEnvironment('_TEL_AGENT_POD_IP', 'status.podIP'),
       fieldEnvironment('_TEL_AGENT_POD_UID', 'metadata.uid'),
       fieldEnvironment('_TEL_AGENT_NAME', 'metadata.name'),
+      ...probeEnvironment(past),
       ...containers.flatMap((container) => appEnvironment(container, configOf(container.name, config))),
     ],
     envFrom: containers.flatMap((container) => {
@@ -162,6 +163,12 @@ function agentContainer(all: readonly V1Container[], options: PatchOptions): obj
     },
   };
 }
+
+/** Where the kernel does not redirect, the agent itself leads probes to the application. */
+const probeEnvironment = (past: ReadonlyMap<number, number>): object[] =>
+  past.size === 0
+    ? []
+    : [{ name: '_TEL_AGENT_PROBE_PORTS', value: [...past].map(([port, number]) => `${number}:${port}`).join() }];
 
 function fieldEnvironment(name: string, fieldPath: string): object {
   return { name, valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath } } };
