@@ -81,6 +81,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
           apiPort: options.SERVER_PORT,
         }),
       agentImage: options.AGENT_IMAGE,
+      clock,
       log: log.child('service'),
     }),
   });

@@ -14,7 +14,8 @@ import {
   type V1StatefulSet,
 } from '../../kube/index.ts';
 
-export type WorkloadKind = 'Deployment' | 'ReplicaSet' | 'StatefulSet';
+const workloadKinds = ['Deployment', 'ReplicaSet', 'StatefulSet'] as const;
+export type WorkloadKind = (typeof workloadKinds)[number];
 export type WorkloadObject = V1Deployment | V1ReplicaSet | V1StatefulSet;
 
 export interface Workload {
@@ -35,6 +36,8 @@ export class ClusterView implements Disposable {
   readonly #deployments: Informer<V1Deployment>;
   readonly #replicaSets: Informer<V1ReplicaSet>;
   readonly #statefulSets: Informer<V1StatefulSet>;
+  /** By namespace, then by kind and name: thousands of pods ask whose they are, so nobody may look at all of it. */
+  readonly #workloads = new Map<string, Map<string, Workload>>();
   readonly #changed = new Emitter<void>();
   readonly #gone = new Emitter<Workload>();
   /** A workload was deleted; one of the same name that comes later is another. */
@@ -54,19 +57,22 @@ export class ClusterView implements Disposable {
     this.#deployments = watch(kinds.deployment);
     this.#replicaSets = watch(kinds.replicaSet);
     this.#statefulSets = watch(kinds.statefulSet);
-    for (const informer of this.#all()) {
-      informer.onItemChanged(() => this.#changed.fire());
-    }
-    for (const [kind, informer] of [
-      ['Deployment', this.#deployments],
-      ['ReplicaSet', this.#replicaSets],
-      ['StatefulSet', this.#statefulSets],
-    ] as const) {
+    for (const [kind, informer] of this.#workloadInformers()) {
+      for (const object of informer.items.values()) {
+        this.#note(toWorkload(kind, object));
+      }
       informer.onItemChanged(({ type, object }) => {
-        for (const workload of type === 'deleted' ? toWorkloads(kind, [object]) : []) {
+        const workload = toWorkload(kind, object);
+        if (type === 'deleted') {
+          this.#workloads.get(workload.namespace)?.delete(nameOf(workload));
           this.#gone.fire(workload);
+        } else {
+          this.#note(workload);
         }
       });
+    }
+    for (const informer of this.#all()) {
+      informer.onItemChanged(() => this.#changed.fire());
     }
   }
 
@@ -81,20 +87,20 @@ export class ClusterView implements Disposable {
     this.#changed.dispose();
   }
 
-  /** Everything that can be intercepted; a ReplicaSet of a Deployment is not a workload of its own. */
+  /** Everything that can be intercepted. What has not changed is the same object again. */
   workloads(namespace?: string): Workload[] {
-    const own = [...this.#replicaSets.items.values()].filter(
-      (set) => !set.metadata?.ownerReferences?.some((owner) => owner.controller),
-    );
-    return [
-      ...toWorkloads('Deployment', this.#deployments.items.values()),
-      ...toWorkloads('ReplicaSet', own),
-      ...toWorkloads('StatefulSet', this.#statefulSets.items.values()),
-    ].filter((workload) => (namespace ? workload.namespace === namespace : !systemNamespaces.has(workload.namespace)));
+    if (namespace) {
+      return [...(this.#workloads.get(namespace)?.values() ?? [])];
+    }
+    return [...this.#workloads].flatMap(([name, each]) => (systemNamespaces.has(name) ? [] : [...each.values()]));
   }
 
   workload(name: string, namespace: string, kind?: string): Workload | undefined {
-    return this.workloads(namespace).find((each) => each.name === name && (!kind || each.kind === kind));
+    const known = this.#workloads.get(namespace);
+    return workloadKinds
+      .filter((each) => !kind || kind === each)
+      .map((each) => known?.get(nameOf({ kind: each, name })))
+      .find((each) => each !== undefined);
   }
 
   /** The workload that a pod belongs to, from its owner; a Deployment's ReplicaSet may be too young to be seen yet. */
@@ -176,6 +182,25 @@ export class ClusterView implements Disposable {
     });
   }
 
+  #note(workload: Workload): void {
+    // A ReplicaSet of a Deployment is not a workload of its own.
+    const isOwned = workload.object.metadata?.ownerReferences?.some((owner) => owner.controller) === true;
+    const known = this.#workloads.get(workload.namespace) ?? new Map<string, Workload>();
+    if (workload.kind === 'ReplicaSet' && isOwned) {
+      known.delete(nameOf(workload));
+    } else {
+      this.#workloads.set(workload.namespace, known.set(nameOf(workload), workload));
+    }
+  }
+
+  #workloadInformers(): readonly (readonly [WorkloadKind, Informer<WorkloadObject>])[] {
+    return [
+      ['Deployment', this.#deployments as Informer<WorkloadObject>],
+      ['ReplicaSet', this.#replicaSets as Informer<WorkloadObject>],
+      ['StatefulSet', this.#statefulSets as Informer<WorkloadObject>],
+    ];
+  }
+
   #all(): Informer<KubeObject>[] {
     return [
       this.pods,
@@ -188,11 +213,8 @@ export class ClusterView implements Disposable {
   }
 }
 
-function toWorkloads(kind: WorkloadKind, objects: Iterable<WorkloadObject>): Workload[] {
-  return [...objects].map((object) => ({
-    kind,
-    name: object.metadata?.name ?? '',
-    namespace: object.metadata?.namespace ?? '',
-    object,
-  }));
+const nameOf = ({ kind, name }: Pick<Workload, 'kind' | 'name'>): string => `${kind}/${name}`;
+
+function toWorkload(kind: WorkloadKind, object: WorkloadObject): Workload {
+  return { kind, name: object.metadata?.name ?? '', namespace: object.metadata?.namespace ?? '', object };
 }

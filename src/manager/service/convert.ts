@@ -1,8 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { parseIp } from '../../base/index.ts';
 import { wire } from '../../protocol/index.ts';
-import type { ClusterView, Workload } from '../cluster/cluster.ts';
-import type { ClientSession, Store } from '../state/store.ts';
+import type { AgentSession, ClientSession, Store } from '../state/store.ts';
 
 const { ACTIVE, WAITING, AGENT_ERROR, REMOVED, NO_AGENT } = wire.InterceptDispositionType;
 
@@ -12,60 +11,54 @@ export const kindNumbers = {
   StatefulSet: wire.WorkloadInfo_Kind.STATEFULSET,
 } as const;
 
-export function toWorkloadInfo(store: Store, workload: Workload): wire.WorkloadInfo {
-  const clients = [...store.intercepts.values()]
-    .filter(
-      ({ spec, disposition }) =>
-        spec?.agent === workload.name && spec.namespace === workload.namespace && disposition === ACTIVE,
-    )
-    .map(({ spec }) => ({ client: spec?.client ?? '' }));
-  const hasAgent = store.agentsOf(workload.name, workload.namespace).length > 0;
-  const desired = workload.object.spec?.replicas ?? 1;
-  const ready = workload.object.status?.readyReplicas ?? 0;
-  const { NO_AGENT_UNSPECIFIED, INSTALLED, INTERCEPTED } = wire.WorkloadInfo_AgentState;
-  return create(wire.WorkloadInfoSchema, {
-    kind: kindNumbers[workload.kind],
-    name: workload.name,
-    namespace: workload.namespace,
-    uid: workload.object.metadata?.uid ?? '',
-    agentState: clients.length > 0 ? INTERCEPTED : hasAgent ? INSTALLED : NO_AGENT_UNSPECIFIED,
-    interceptClients: clients,
-    state: ready >= desired ? wire.WorkloadInfo_State.AVAILABLE : wire.WorkloadInfo_State.PROGRESSING,
-    desiredReplicas: desired,
-    readyReplicas: ready,
-  });
-}
-
-export function workloadKey(view: { kind: number; name: string; namespace: string }): string {
-  return `${view.kind}/${view.namespace}/${view.name}`;
-}
-
 export function agentSnapshot(store: Store, namespaces: readonly string[]): wire.AgentInfoSnapshot {
-  const agents = [...store.agents.values()]
-    .filter(({ info }) => namespaces.includes(info.namespace))
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
-    .map(({ info }) => info);
+  const agents = inNamespaces(store, new Set(namespaces)).map(({ info }) => info);
   return create(wire.AgentInfoSnapshotSchema, { agents });
 }
 
 export function agentPodSnapshot(store: Store, client: ClientSession): wire.AgentPodInfoSnapshot {
   const mine = [...store.intercepts.values()].filter((intercept) => intercept.clientSession?.sessionId === client.id);
-  const agents = [...store.agents.values()]
-    .filter(
-      ({ info }) =>
-        info.namespace === client.info.namespace || mine.some(({ spec }) => spec?.namespace === info.namespace),
-    )
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
-    .map(({ info }) => ({
+  const attached = new Set(mine.map(({ spec }) => `${spec?.namespace}/${spec?.agent}`));
+  const namespaces = new Set([client.info.namespace, ...mine.map(({ spec }) => spec?.namespace ?? '')]);
+  const agents = inNamespaces(store, namespaces).map(({ info }) =>
+    toAgentPod(info, attached.has(`${info.namespace}/${info.name}`)),
+  );
+  return create(wire.AgentPodInfoSnapshotSchema, { agents });
+}
+
+const inNamespaces = (store: Store, namespaces: ReadonlySet<string>): AgentSession[] => {
+  const agents = [...namespaces].flatMap((namespace) => store.agentsIn(namespace));
+  return namespaces.size > 1 ? agents.sort((a, b) => (a.id < b.id ? -1 : 1)) : agents;
+};
+
+/** Made once for all who watch: an object that is the same says that nothing has changed. */
+const agentPods = {
+  attached: new WeakMap<wire.AgentInfo, wire.AgentPodInfo>(),
+  free: new WeakMap<wire.AgentInfo, wire.AgentPodInfo>(),
+};
+
+function toAgentPod(info: wire.AgentInfo, intercepted: boolean): wire.AgentPodInfo {
+  return madeOnce(intercepted ? agentPods.attached : agentPods.free, info, () =>
+    create(wire.AgentPodInfoSchema, {
       podName: info.podName,
       namespace: info.namespace,
       podIp: parseIp(info.podIp) ?? new Uint8Array(0),
       apiPort: info.apiPort,
-      intercepted: mine.some(({ spec }) => spec?.agent === info.name && spec.namespace === info.namespace),
+      intercepted,
       workloadName: info.name,
       podId: info.podUid,
-    }));
-  return create(wire.AgentPodInfoSnapshotSchema, { agents });
+    }),
+  );
+}
+
+function madeOnce<K extends object, T>(made: WeakMap<K, T>, from: K, make: () => T): T {
+  const known = made.get(from);
+  if (known !== undefined) {
+    return known;
+  }
+  const value = make();
+  made.set(from, value);
+  return value;
 }
 
 /**
@@ -90,50 +83,19 @@ export function interceptSnapshot(store: Store, sessionId: string): wire.Interce
   });
 }
 
+const plainIntercepts = {
+  withSession: new WeakMap<wire.InterceptInfo, wire.InterceptInfo>(),
+  withoutSession: new WeakMap<wire.InterceptInfo, wire.InterceptInfo>(),
+};
+
 function withoutSecrets(info: wire.InterceptInfo, keepsSession: boolean): wire.InterceptInfo {
   const { id, spec, disposition, message, clientSession, podIp, podName, mechanismArgsDesc } = info;
-  return create(wire.InterceptInfoSchema, {
-    ...(spec ? { spec: keepsSession ? spec : { ...spec, headerFilters: {} } } : {}),
-    ...{ disposition, message, podIp, podName, mechanismArgsDesc },
-    id: keepsSession ? id : (spec?.name ?? ''),
-    ...(keepsSession && clientSession ? { clientSession } : {}),
-  });
-}
-
-/** Every workload that is new or has changed since `known`; `known` is brought up to date. */
-export function workloadDelta(
-  store: Store,
-  view: ClusterView,
-  namespace: string,
-  known: Map<string, string>,
-): wire.WorkloadEvent[] {
-  const { ADDED_UNSPECIFIED, MODIFIED, DELETED } = wire.WorkloadEvent_Type;
-  const present = new Map(
-    view
-      .workloads(namespace)
-      .map((workload) => [`${kindNumbers[workload.kind]}/${namespace}/${workload.name}`, workload]),
+  return madeOnce(keepsSession ? plainIntercepts.withSession : plainIntercepts.withoutSession, info, () =>
+    create(wire.InterceptInfoSchema, {
+      ...(spec ? { spec: keepsSession ? spec : { ...spec, headerFilters: {} } } : {}),
+      ...{ disposition, message, podIp, podName, mechanismArgsDesc },
+      id: keepsSession ? id : (spec?.name ?? ''),
+      ...(keepsSession && clientSession ? { clientSession } : {}),
+    }),
   );
-  const events: wire.WorkloadEvent[] = [];
-  for (const [key, workload] of present) {
-    const info = toWorkloadInfo(store, workload);
-    const print = JSON.stringify([
-      info.agentState,
-      info.interceptClients.map(({ client }) => client),
-      info.state,
-      info.desiredReplicas,
-      info.readyReplicas,
-    ]);
-    if (known.get(key) !== print) {
-      events.push(
-        create(wire.WorkloadEventSchema, { type: known.has(key) ? MODIFIED : ADDED_UNSPECIFIED, workload: info }),
-      );
-      known.set(key, print);
-    }
-  }
-  for (const key of [...known.keys()].filter((each) => !present.has(each))) {
-    const [kind = '', , name = ''] = key.split('/');
-    known.delete(key);
-    events.push(create(wire.WorkloadEventSchema, { type: DELETED, workload: { kind: Number(kind), name, namespace } }));
-  }
-  return events;
 }

@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto';
-import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError, type ConnectRouter, type Interceptor, type ServiceImpl } from '@connectrpc/connect';
-import { Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
+import { type Clock, Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
 import { parseVersion, wire, wireVersion } from '../../protocol/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
 import type { AgentSession, ClientSession, Store } from '../state/store.ts';
-import { watchSnapshots } from '../state/watch.ts';
+import { gather, watchSnapshots } from '../state/watch.ts';
 import type { DialWatchers } from '../tunnel/watchers.ts';
-import { agentPodSnapshot, agentSnapshot, interceptSnapshot, kindNumbers, workloadDelta } from './convert.ts';
+import { WorkloadBoards } from './board.ts';
+import { agentPodSnapshot, agentSnapshot, interceptSnapshot, kindNumbers } from './convert.ts';
 import type { Intercepts } from './intercepts.ts';
 
 export interface ServiceDeps {
@@ -20,12 +20,17 @@ export interface ServiceDeps {
   readonly resolver: ClusterResolver;
   readonly info: () => wire.ClusterInfo;
   readonly agentImage: string;
+  readonly clock: Clock;
   readonly log: Logger;
 }
 
 const empty = {};
 const numericA = 1;
 const numericAaaa = 28;
+/** Sessions, agents and intercepts: somebody waits for what comes next. */
+const storeGatherMs = 10;
+/** The cluster: a rollout changes dozens of objects a second, and nobody waits for one of them. */
+const viewGatherMs = 50;
 
 /** The Manager service. Handlers validate, call the store, and return. */
 export function managerRoutes(deps: ServiceDeps): (router: ConnectRouter) => void {
@@ -129,56 +134,63 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
   };
 }
 
-function watches({ store, view, watchers, info }: ServiceDeps): Impl {
+function watches({ store, view, watchers, info, clock }: ServiceDeps): Impl {
+  const storeChanged = gather(store.onChanged, clock, storeGatherMs);
+  const viewChanged = gather(view.onChanged, clock, viewGatherMs);
+  const boards = new WorkloadBoards({ store, view, onChanged: joined(storeChanged, viewChanged) });
   const print = (value: unknown): string =>
     JSON.stringify(value, (_, each) => (typeof each === 'bigint' ? String(each) : each));
-  const either: Event<void> = joined(store.onChanged, view.onChanged);
+  /** The same object until it says something else, made once for everybody. */
+  let known: { readonly text: string; readonly value: wire.ClusterInfo } | undefined;
+  let isStale = true;
+  viewChanged(() => {
+    isStale = true;
+  });
+  const cluster = (): wire.ClusterInfo => {
+    if (known && !isStale) {
+      return known.value;
+    }
+    isStale = false;
+    const value = info();
+    const text = print(value);
+    known = known?.text === text ? known : { text, value };
+    return known.value;
+  };
   /** Ends with the call, and without an error when the session ends. */
   async function* forever(signal: AbortSignal): AsyncGenerator<never> {
     await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
   }
-  async function* workloadDeltas(namespace: string, signal: AbortSignal): AsyncGenerator<wire.WorkloadEventsDelta> {
-    const known = new Map<string, string>();
-    let isFirst = true;
-    let count = 0;
-    for await (const events of watchSnapshots(
-      either,
-      signal,
-      () => workloadDelta(store, view, namespace, known),
-      () => String(count++),
-    )) {
-      if (isFirst || events.length > 0) {
-        isFirst = false;
-        yield create(wire.WorkloadEventsDeltaSchema, { events });
-      }
-    }
-  }
   return {
     watchAgents: ({ sessionId }, { signal }) => {
       const client = store.client(sessionId);
-      return watchSnapshots(store.onChanged, signal, () => agentSnapshot(store, [client.info.namespace]), print);
+      return watchSnapshots(storeChanged, signal, () => agentSnapshot(store, [client.info.namespace]), listed);
     },
     watchAgentsNS: ({ session, namespaces }, { signal }) => {
       store.client(session?.sessionId);
-      return watchSnapshots(store.onChanged, signal, () => agentSnapshot(store, namespaces), print);
+      return watchSnapshots(storeChanged, signal, () => agentSnapshot(store, namespaces), listed);
     },
     watchAgentPods: ({ sessionId }, { signal }) => {
       const client = store.client(sessionId);
-      return watchSnapshots(store.onChanged, signal, () => agentPodSnapshot(store, client), print);
+      return watchSnapshots(storeChanged, signal, () => agentPodSnapshot(store, client), listed);
     },
     watchIntercepts: ({ sessionId }, { signal }) => {
       if (sessionId && !store.agents.has(sessionId)) {
         store.client(sessionId);
       }
-      return watchSnapshots(store.onChanged, signal, () => interceptSnapshot(store, sessionId), print);
+      return watchSnapshots(
+        storeChanged,
+        signal,
+        () => interceptSnapshot(store, sessionId),
+        ({ intercepts }) => intercepts,
+      );
     },
     watchWorkloads: ({ sessionInfo, namespace }, { signal }) => {
       const client = store.client(sessionInfo?.sessionId);
-      return workloadDeltas(namespace || client.info.namespace, signal);
+      return boards.watch(namespace || client.info.namespace, signal);
     },
     watchClusterInfo: ({ sessionId }, { signal }) => {
       store.client(sessionId);
-      return watchSnapshots(view.onChanged, signal, info, print);
+      return watchSnapshots(viewChanged, signal, cluster, (value) => value);
     },
     watchDial: ({ sessionId }, { signal }) => {
       if (!store.agents.has(sessionId)) {
@@ -191,6 +203,8 @@ function watches({ store, view, watchers, info }: ServiceDeps): Impl {
     agentLookupDNSResponse: () => empty,
   };
 }
+
+const listed = ({ agents }: { readonly agents: readonly unknown[] }): readonly unknown[] => agents;
 
 function joined(...events: Event<void>[]): Event<void> {
   const emitter = new Emitter<void>();

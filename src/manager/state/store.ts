@@ -30,6 +30,8 @@ export class Store {
   readonly clients = new Map<string, ClientSession>();
   readonly agents = new Map<string, AgentSession>();
   readonly intercepts = new Map<string, wire.InterceptInfo>();
+  /** Of each namespace, in the order of their ids; made when it is asked for. */
+  readonly #agentsIn = new Map<string, readonly AgentSession[]>();
   readonly #changed = new Emitter<void>();
   readonly onChanged = this.#changed.event;
   readonly #clock: Clock;
@@ -58,6 +60,8 @@ export class Store {
 
   /** A new agent makes intercepts of its workload wait for its review again. */
   addAgent(id: string, info: wire.AgentInfo): void {
+    this.#agentsIn.delete(this.agents.get(id)?.info.namespace ?? '');
+    this.#agentsIn.delete(info.namespace);
     this.agents.set(id, { id, info, lastSeenMs: this.#clock.nowMs() });
     for (const intercept of this.#interceptsOf(info)) {
       if (intercept.disposition === NO_AGENT) {
@@ -94,6 +98,7 @@ export class Store {
 
   #removeAgent(agent: AgentSession): void {
     this.agents.delete(agent.id);
+    this.#agentsIn.delete(agent.info.namespace);
     for (const intercept of this.#interceptsOf(agent.info)) {
       if (intercept.podIp === agent.info.podIp || intercept.podIp === '') {
         const others = this.agentsOf(agent.info.name, agent.info.namespace).length > 0;
@@ -124,7 +129,19 @@ export class Store {
   }
 
   agentsOf(name: string, namespace: string): AgentSession[] {
-    return [...this.agents.values()].filter((agent) => agent.info.name === name && agent.info.namespace === namespace);
+    return this.agentsIn(namespace).filter((agent) => agent.info.name === name);
+  }
+
+  agentsIn(namespace: string): readonly AgentSession[] {
+    const known = this.#agentsIn.get(namespace);
+    if (known) {
+      return known;
+    }
+    const found = [...this.agents.values()]
+      .filter(({ info }) => info.namespace === namespace)
+      .sort((a, b) => (a.id < b.id ? -1 : 1));
+    this.#agentsIn.set(namespace, found);
+    return found;
   }
 
   /** Without `refused` it waits for the verdict of an agent. */

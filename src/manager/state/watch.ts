@@ -1,4 +1,4 @@
-import type { Event } from '../../base/index.ts';
+import { type Clock, Emitter, type Event } from '../../base/index.ts';
 
 /**
  * A snapshot at once, and another whenever something changed and the snapshot differs. Changes that come while the
@@ -8,8 +8,8 @@ export async function* watchSnapshots<T>(
   onChanged: Event<void>,
   signal: AbortSignal,
   snapshot: () => T,
-  /** Two snapshots with one fingerprint are the same. */
-  fingerprint: (value: T) => string,
+  /** Two snapshots with one fingerprint are the same: an equal value, or a list of the very same objects. */
+  fingerprint: (value: T) => unknown,
 ): AsyncGenerator<T> {
   let wake: () => void = () => undefined;
   let isDirty = true;
@@ -19,7 +19,7 @@ export async function* watchSnapshots<T>(
   });
   const abort = (): void => wake();
   signal.addEventListener('abort', abort, { once: true });
-  let last: string | undefined;
+  let last: unknown;
   try {
     while (!signal.aborted) {
       if (!isDirty) {
@@ -31,7 +31,7 @@ export async function* watchSnapshots<T>(
       isDirty = false;
       const value = snapshot();
       const print = fingerprint(value);
-      if (print !== last) {
+      if (!isSame(print, last)) {
         last = print;
         yield value;
       }
@@ -40,4 +40,40 @@ export async function* watchSnapshots<T>(
     void subscription.dispose();
     signal.removeEventListener('abort', abort);
   }
+}
+
+/** Hundreds compare what they sent last with what is now: by identity, since printing it would cost more than sending. */
+function isSame(one: unknown, other: unknown): boolean {
+  return Array.isArray(one) && Array.isArray(other)
+    ? one.length === other.length && one.every((each, index) => each === other[index])
+    : one === other;
+}
+
+/**
+ * The same event, at most once a period: the first at once, and what comes while it rests as one at its end. Each costs
+ * as much as there are watchers, and a rollout makes thousands.
+ */
+export function gather(event: Event<void>, clock: Clock, periodMs: number): Event<void> {
+  const gathered = new Emitter<void>();
+  let isResting = false;
+  let isOwed = false;
+  const fire = (): void => {
+    isResting = true;
+    isOwed = false;
+    clock.after(periodMs, () => {
+      isResting = false;
+      if (isOwed) {
+        fire();
+      }
+    });
+    gathered.fire();
+  };
+  event(() => {
+    if (isResting) {
+      isOwed = true;
+    } else {
+      fire();
+    }
+  });
+  return gathered.event;
 }

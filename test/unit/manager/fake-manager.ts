@@ -1,4 +1,4 @@
-import { silentLogger } from '../../../src/base/index.ts';
+import { silentLogger, systemClock } from '../../../src/base/index.ts';
 import { Intercepts } from '../../../src/manager/service/intercepts.ts';
 import { managerRoutes } from '../../../src/manager/service/routes.ts';
 import { Store } from '../../../src/manager/state/store.ts';
@@ -41,6 +41,8 @@ export function fakeManager(cluster: FakeCluster, info?: () => wire.ClusterInfo)
         throw new RangeError('not asked for here');
       }),
     agentImage: 'nearfield/traffic:1',
+    // What gathers changes has nothing to do with leases.
+    clock: systemClock,
     log: silentLogger,
   });
   return { clock, store, watchers, intercepts, router, routes };

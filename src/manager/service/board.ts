@@ -1,0 +1,238 @@
+import { create } from '@bufbuild/protobuf';
+import { type Disposable, Emitter, type Event } from '../../base/index.ts';
+import { wire } from '../../protocol/index.ts';
+import type { ClusterView, Workload } from '../cluster/cluster.ts';
+import type { Store } from '../state/store.ts';
+import { watchSnapshots } from '../state/watch.ts';
+import { kindNumbers } from './convert.ts';
+
+const { ACTIVE } = wire.InterceptDispositionType;
+const { ADDED_UNSPECIFIED, MODIFIED, DELETED } = wire.WorkloadEvent_Type;
+const { NO_AGENT_UNSPECIFIED, INSTALLED, INTERCEPTED } = wire.WorkloadInfo_AgentState;
+/** Deleted workloads that somebody who does not read has not been told of. */
+const maxTombstones = 10_000;
+
+/** A workload as it was last said, and when, in versions of the board. */
+interface Entry {
+  readonly workload: Workload;
+  readonly state: string;
+  readonly added: wire.WorkloadEvent;
+  readonly modified: wire.WorkloadEvent;
+  readonly addedAt: number;
+  readonly changedAt: number;
+}
+
+export interface BoardDeps {
+  readonly view: ClusterView;
+  readonly store: Store;
+  /** Either has changed. */
+  readonly onChanged: Event<void>;
+}
+
+/**
+ * The workloads of one namespace, for everybody who watches it: what has changed is found once, and each reader keeps
+ * only how far it has read. A reader that is slow gets later what is true by then.
+ */
+export class WorkloadBoard implements Disposable {
+  readonly #view: ClusterView;
+  readonly #store: Store;
+  readonly #namespace: string;
+  readonly #entries = new Map<string, Entry>();
+  readonly #deleted = new Map<
+    string,
+    { readonly at: number; readonly addedAt: number; readonly event: wire.WorkloadEvent }
+  >();
+  readonly #changed = new Emitter<void>();
+  readonly #subscription: Disposable;
+  #version = 1;
+  /** Readers that have not come further cannot be told what has gone. */
+  #forgottenAt = 0;
+
+  constructor(deps: BoardDeps, namespace: string) {
+    this.#view = deps.view;
+    this.#store = deps.store;
+    this.#namespace = namespace;
+    this.#look();
+    this.#subscription = deps.onChanged(() => this.#look());
+  }
+
+  /** The first delta is everything, and comes even when that is nothing. Ends early for who has not read for too long. */
+  async *watch(signal: AbortSignal): AsyncGenerator<wire.WorkloadEventsDelta> {
+    let read = 0;
+    const next = (): { readonly version: number; readonly events: wire.WorkloadEvent[] } => ({
+      version: this.#version,
+      events: this.#since(read),
+    });
+    for await (const { version, events } of watchSnapshots(
+      this.#changed.event,
+      signal,
+      next,
+      ({ version }) => version,
+    )) {
+      if (read > 0 && read < this.#forgottenAt) {
+        return;
+      }
+      if (read === 0 || events.length > 0) {
+        yield create(wire.WorkloadEventsDeltaSchema, { events });
+      }
+      read = version;
+    }
+  }
+
+  dispose(): void {
+    void this.#subscription.dispose();
+    this.#changed.dispose();
+  }
+
+  #since(read: number): wire.WorkloadEvent[] {
+    const events: wire.WorkloadEvent[] = [];
+    for (const { at, addedAt, event } of this.#deleted.values()) {
+      if (at > read && addedAt <= read) {
+        events.push(event);
+      }
+    }
+    // After the end of the one before that had the same name.
+    for (const { changedAt, addedAt, added, modified } of this.#entries.values()) {
+      if (changedAt > read) {
+        events.push(addedAt > read ? added : modified);
+      }
+    }
+    return events;
+  }
+
+  #look(): void {
+    const version = this.#version + 1;
+    const attached = this.#attached();
+    const withAgent = new Set(this.#store.agentsIn(this.#namespace).map(({ info }) => info.name));
+    const gone = new Set(this.#entries.keys());
+    let isChanged = false;
+    for (const workload of this.#view.workloads(this.#namespace)) {
+      const key = `${workload.kind}/${workload.name}`;
+      gone.delete(key);
+      const clients = attached.get(workload.name) ?? [];
+      const agentState =
+        clients.length > 0 ? INTERCEPTED : withAgent.has(workload.name) ? INSTALLED : NO_AGENT_UNSPECIFIED;
+      const state = JSON.stringify([agentState, ...clients]);
+      const known = this.#entries.get(key);
+      if (known?.workload !== workload || known.state !== state) {
+        isChanged =
+          this.#put(key, { workload, state, info: toWorkloadInfo(workload, agentState, clients) }, version) ||
+          isChanged;
+      }
+    }
+    for (const key of gone) {
+      this.#remove(key, version);
+    }
+    if (isChanged || gone.size > 0) {
+      this.#version = version;
+      this.#changed.fire();
+    }
+  }
+
+  /** Names of the clients of each workload that is attached to. */
+  #attached(): Map<string, string[]> {
+    const found = new Map<string, string[]>();
+    for (const { spec, disposition } of this.#store.intercepts.values()) {
+      if (spec?.namespace === this.#namespace && disposition === ACTIVE) {
+        found.set(spec.agent, [...(found.get(spec.agent) ?? []), spec.client]);
+      }
+    }
+    return found;
+  }
+
+  /** Answers false where nothing is different for who watches. */
+  #put(
+    key: string,
+    {
+      workload,
+      state,
+      info,
+    }: { readonly workload: Workload; readonly state: string; readonly info: wire.WorkloadInfo },
+    version: number,
+  ): boolean {
+    const known = this.#entries.get(key);
+    const before = known?.added.workload;
+    const isSame =
+      known?.state === state &&
+      before?.uid === info.uid &&
+      before.state === info.state &&
+      before.desiredReplicas === info.desiredReplicas &&
+      before.readyReplicas === info.readyReplicas;
+    if (isSame) {
+      this.#entries.set(key, { ...known, workload });
+      return false;
+    }
+    this.#entries.set(key, {
+      workload,
+      state,
+      added: create(wire.WorkloadEventSchema, { type: ADDED_UNSPECIFIED, workload: info }),
+      modified: create(wire.WorkloadEventSchema, { type: MODIFIED, workload: info }),
+      addedAt: known?.addedAt ?? version,
+      changedAt: version,
+    });
+    return true;
+  }
+
+  #remove(key: string, version: number): void {
+    const known = this.#entries.get(key);
+    this.#entries.delete(key);
+    if (!known) {
+      return;
+    }
+    const { kind, name, namespace } = known.workload;
+    const workload = { kind: kindNumbers[kind], name, namespace };
+    const event = create(wire.WorkloadEventSchema, { type: DELETED, workload });
+    const addedAt = this.#deleted.get(key)?.addedAt ?? known.addedAt;
+    this.#deleted.delete(key);
+    this.#deleted.set(key, { at: version, addedAt, event });
+    const [oldest] = this.#deleted;
+    if (oldest && this.#deleted.size > maxTombstones) {
+      this.#deleted.delete(oldest[0]);
+      this.#forgottenAt = Math.max(this.#forgottenAt, oldest[1].at);
+    }
+  }
+}
+
+function toWorkloadInfo(
+  { kind, name, namespace, object }: Workload,
+  agentState: wire.WorkloadInfo_AgentState,
+  clients: readonly string[],
+): wire.WorkloadInfo {
+  const desired = object.spec?.replicas ?? 1;
+  const ready = object.status?.readyReplicas ?? 0;
+  return create(wire.WorkloadInfoSchema, {
+    kind: kindNumbers[kind],
+    name,
+    namespace,
+    uid: object.metadata?.uid ?? '',
+    agentState,
+    interceptClients: clients.map((client) => ({ client })),
+    state: ready >= desired ? wire.WorkloadInfo_State.AVAILABLE : wire.WorkloadInfo_State.PROGRESSING,
+    desiredReplicas: desired,
+    readyReplicas: ready,
+  });
+}
+
+/** The boards that somebody reads, one of each namespace. */
+export class WorkloadBoards {
+  readonly #deps: BoardDeps;
+  readonly #boards = new Map<string, { readonly board: WorkloadBoard; readers: number }>();
+
+  constructor(deps: BoardDeps) {
+    this.#deps = deps;
+  }
+
+  async *watch(namespace: string, signal: AbortSignal): AsyncGenerator<wire.WorkloadEventsDelta> {
+    const shared = this.#boards.get(namespace) ?? { board: new WorkloadBoard(this.#deps, namespace), readers: 0 };
+    this.#boards.set(namespace, shared);
+    shared.readers++;
+    try {
+      yield* shared.board.watch(signal);
+    } finally {
+      if (--shared.readers === 0) {
+        this.#boards.delete(namespace);
+        shared.board.dispose();
+      }
+    }
+  }
+}
