@@ -21,6 +21,8 @@ export interface InformerOptions {
   readonly namespace?: string;
   readonly labelSelector?: string;
   readonly fieldSelector?: string;
+  /** What is kept of an object: a cluster has thousands, and most of their bytes nobody looks at. Default: all of it. */
+  readonly trim?: (object: KubeObject) => KubeObject;
   readonly log: Logger;
 }
 
@@ -33,12 +35,20 @@ export interface Informer<T> extends Disposable {
   readonly ready: Promise<void>;
 }
 
+interface Page<T> {
+  readonly items: readonly T[];
+  /** All pages have the version of the first. */
+  readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
+}
+
 interface WatchLine<T> {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
   readonly object: T & KubeObject & { readonly code?: number };
 }
 
 const watchSeconds = 300;
+/** Of a first list, so that it is never in memory as a whole; what `trim` leaves is all that stays. */
+const pageSize = 250;
 export const keyOf = (object: KubeObject): string =>
   `${object.metadata?.namespace ?? ''}/${object.metadata?.name ?? ''}`;
 
@@ -55,7 +65,9 @@ export function createInformer<T extends KubeObject>(
   const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
   ready.catch(() => undefined);
 
-  const put = (object: T): void => {
+  const { trim = (object) => object } = options;
+  const put = (whole: T): void => {
+    const object = trim(whole) as T;
     const key = keyOf(object);
     const known = items.get(key);
     if (known?.metadata?.resourceVersion !== object.metadata?.resourceVersion || !known) {
@@ -72,18 +84,24 @@ export function createInformer<T extends KubeObject>(
   };
 
   const list = async (): Promise<string> => {
-    const answer = await requester.json<{ items: T[]; metadata: { resourceVersion: string } }>({
-      path,
-      query,
-      signal: controller.signal,
-    });
-    const present = new Set(answer.items.map(keyOf));
+    const present = new Set<string>();
+    let page: Page<T> | undefined;
+    do {
+      page = await requester.json<Page<T>>({
+        path,
+        query: { ...query, limit: String(pageSize), continue: page?.metadata.continue },
+        signal: controller.signal,
+      });
+      for (const object of page.items) {
+        present.add(keyOf(object));
+        put(object);
+      }
+    } while (page.metadata.continue);
     for (const key of [...items.keys()].filter((each) => !present.has(each))) {
       drop(key);
     }
-    answer.items.forEach(put);
     resolve();
-    return answer.metadata.resourceVersion;
+    return page.metadata.resourceVersion;
   };
 
   /** One watch; answers the version to go on from, or undefined when a new list is needed. */

@@ -10,6 +10,8 @@ import type { OpenManagerTunnel } from '../tunnel/diverter.ts';
 export interface LinkOptions {
   readonly host: string;
   readonly port: number;
+  /** Of a machine that has several. */
+  readonly localAddress?: string;
   readonly info: wire.AgentInfo;
   readonly clock: Clock;
   readonly log: Logger;
@@ -101,9 +103,9 @@ export class ManagerLink implements Disposable {
   }
 
   async #connectOnce(connected: () => void): Promise<void> {
-    const { host, port, clock } = this.#options;
+    const { host, port, localAddress, clock } = this.#options;
     const { signal } = this.#controller;
-    this.#session = await openHttp2({ host, port }, { clock, signal });
+    this.#session = await openHttp2({ host, port, localAddress }, { clock, signal });
     const manager = createClient(wire.Manager, createCallTransport(this.#session));
     await manager.version({}, { timeoutMs: callTimeoutMs });
     const session = { sessionId: await this.#arrive(manager) };

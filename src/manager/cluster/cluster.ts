@@ -13,6 +13,7 @@ import {
   type V1Service,
   type V1StatefulSet,
 } from '../../kube/index.ts';
+import { trimOf } from './trim.ts';
 
 const workloadKinds = ['Deployment', 'ReplicaSet', 'StatefulSet'] as const;
 export type WorkloadKind = (typeof workloadKinds)[number];
@@ -49,8 +50,12 @@ export class ClusterView implements Disposable {
   constructor(kube: Kube, log: Logger, namespaces: readonly string[] = []) {
     const watch = <T extends KubeObject>(kind: Kind): Informer<T> =>
       namespaces.length === 0
-        ? kube.watch<T>(kind, { log })
-        : joinInformers(kind.namespaced ? namespaces.map((namespace) => kube.watch<T>(kind, { log, namespace })) : []);
+        ? kube.watch<T>(kind, { log, trim: trimOf(kind) })
+        : joinInformers(
+            kind.namespaced
+              ? namespaces.map((namespace) => kube.watch<T>(kind, { log, trim: trimOf(kind), namespace }))
+              : [],
+          );
     this.pods = watch(kinds.pod);
     this.services = watch(kinds.service);
     this.nodes = watch(kinds.node);

@@ -28,11 +28,12 @@ export interface OpenHttp2Options {
 
 /** An HTTP/2 session with our windows over a duplex or to an address, kept alive by PING. */
 export async function openHttp2(
-  over: Duplex | { readonly host: string; readonly port: number },
+  /** `localAddress`: which of the machine's addresses the peer is to see. */
+  over: Duplex | { readonly host: string; readonly port: number; readonly localAddress?: string | undefined },
   options: OpenHttp2Options,
 ): Promise<ClientHttp2Session> {
   // Over a bare socket HTTP/2 never leaves the kernel's side of Node, and is three times as fast as over any duplex.
-  const duplex = 'host' in over ? connectTcp({ host: over.host, port: over.port, noDelay: true }) : new Unblocked(over);
+  const duplex = 'host' in over ? connectTcp({ ...over, noDelay: true }) : new Unblocked(over);
   const session = connect('http://traffic-manager', {
     createConnection: () => duplex,
     settings: { initialWindowSize: streamWindowBytes, enablePush: false },
