@@ -135,3 +135,14 @@ export function subnetsOverlap(a: Subnet, b: Subnet): boolean {
 export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
+
+/** As a socket names its peer: without zone, and IPv4 as itself, where a listener for both families says `::ffff:10.0.0.1`. Empty when it is none. */
+export function plainAddress(text: string | undefined): string {
+  const ip = parseIp(text?.split('%')[0] ?? '');
+  return ip ? formatIp(unmapIp(ip)) : '';
+}
+
+export function isLoopback(text: string): boolean {
+  const ip = parseIp(text);
+  return (ip?.length === 4 && ip[0] === 127) || text === '::1';
+}

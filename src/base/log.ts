@@ -59,8 +59,17 @@ export const silentLogger: Logger = createLogger({ sink: () => undefined, wallMs
 /** One JSON object per line, for the daemon's file and for standard output in the cluster. */
 export function formatJsonLine(line: LogLine): string {
   const { wallMs, level, scope, message, fields } = line;
-  return JSON.stringify({ time: new Date(wallMs).toISOString(), level, scope, message, ...plainFields(fields) });
+  const whole = { time: new Date(wallMs).toISOString(), level, scope, message, ...plainFields(fields) };
+  return JSON.stringify(whole, (_, value: unknown) => (typeof value === 'string' ? cut(value) : value)).replace(
+    // JSON escapes what is below a space. These move a terminal's cursor, turn its text round, or end a line as well.
+    /[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
+
+/** Strangers name what is logged. */
+const maxTextLength = 2_000;
+const cut = (text: string): string => (text.length > maxTextLength ? `${text.slice(0, maxTextLength)}…` : text);
 
 /** Errors become their message and cause chain: `JSON.stringify` would print `{}`. */
 export function plainFields(fields: LogFields): LogFields {

@@ -122,3 +122,22 @@ export const agentDidNotArrive = (workload: string, why: string): NearfieldError
 
 export const unsupported = (what: string): NearfieldError =>
   failure('unimplemented', 'manager.unsupported', `${what} is not supported`);
+
+export const notItsPod = (): NearfieldError =>
+  failure('permission_denied', 'manager.not-its-pod', 'an agent calls from the address of its own pod only');
+
+export const tooManySessions = (): NearfieldError =>
+  failure(
+    'resource_exhausted',
+    'manager.too-many-sessions',
+    'the traffic-manager has as many sessions as it can hold',
+    'Try again later, or ask who else is connected: a stock client keeps its session for a day.',
+  );
+
+export const tooManyIntercepts = (limit: number): NearfieldError =>
+  failure(
+    'resource_exhausted',
+    'manager.too-many-intercepts',
+    `a session holds at most ${limit} intercepts`,
+    'Leave some of them first.',
+  );

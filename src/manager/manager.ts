@@ -1,11 +1,16 @@
 import { safeParse } from 'valibot';
-import { type Clock, type Logger, retry, Scope } from '../base/index.ts';
+import { type Clock, isLoopback, type Logger, retry, Scope } from '../base/index.ts';
 import { type Kube, kinds, type V1Namespace } from '../kube/index.ts';
 import { createGrpcServer } from '../protocol/transport/index.ts';
 import { ClusterView, systemNamespaces } from './cluster/cluster.ts';
 import { createResolver } from './cluster/dns.ts';
 import { clusterDomainOf, clusterInfo, findServiceSubnets } from './cluster/info.ts';
+<<<<<<< HEAD
 import { wantsAgent } from './injector/annotations.ts';
+=======
+import { AgentGate } from './identity/agents.ts';
+import { PodCallers } from './identity/pods.ts';
+>>>>>>> 3bcee44 (manager, agent: callers are counted, agents call from their own pods only, and strangers remove nothing)
 import { ensureCertificate } from './injector/certificate.ts';
 import { type AgentImage, injectionPatch } from './injector/patch.ts';
 import { createWebhook } from './injector/webhook.ts';
@@ -59,12 +64,18 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
     }),
   );
   intercepts.relearn();
-  const router = new TunnelRouter({ store, watchers, clock, log: log.child('tunnel') });
+  const pods = new PodCallers({ view, clock });
+  const agents = new AgentGate({ store, pods, log: log.child('identity') });
+  const router = new TunnelRouter({
+    ...{ store, watchers, clock, log: log.child('tunnel') },
+    mayTunnel: (caller, sessionId) => agents.mayTunnel(caller, sessionId),
+  });
   const nameserver = /^nameserver\s+(\S+)/m.exec(deps.resolvConf)?.[1] ?? '10.96.0.10';
   const server = createGrpcServer({
     clock,
     service: 'manager',
-    acceptTunnel: (stream) => router.accept(stream),
+    log: log.child('callers'),
+    acceptTunnel: (stream, _headers, caller) => router.accept(stream, caller),
     routes: managerRoutes({
       store,
       view,
@@ -81,6 +92,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
           apiPort: options.SERVER_PORT,
         }),
       agentImage: options.AGENT_IMAGE,
+      agents,
       clock,
       log: log.child('service'),
     }),
@@ -94,7 +106,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
       }
     }),
   );
-  await startWebhook(deps, options, { scope, view, intercepts });
+  await startWebhook(deps, options, { scope, view, intercepts, pods });
   await server.listen(options.SERVER_PORT, options.SERVER_HOST || undefined);
   scope.defer(() => server.close());
   log.info('traffic-manager is serving', { port: options.SERVER_PORT, clusterDomain });
@@ -119,12 +131,13 @@ interface WebhookParts {
   readonly scope: Scope;
   readonly view: ClusterView;
   readonly intercepts: Intercepts;
+  readonly pods: PodCallers;
 }
 
 async function startWebhook(
   { kube, clock, log }: ManagerDeps,
   options: ManagerOptions,
-  { scope, view, intercepts }: WebhookParts,
+  { scope, view, intercepts, pods }: WebhookParts,
 ): Promise<void> {
   const certificate = await ensureCertificate(kube, options.MANAGER_NAMESPACE, clock);
   // Once everything is to go, no pod gets a new agent, not even one whose annotation asks for it.
@@ -139,6 +152,9 @@ async function startWebhook(
     port: options.MUTATOR_WEBHOOK_PORT,
     certificate,
     log: log.child('injector'),
+    clock,
+    // Helm's job runs beside us; everybody else comes through a port-forward, for which the API server asks for rights.
+    mayUninstall: async (address) => isLoopback(address) || pods.isInNamespace(address, options.MANAGER_NAMESPACE),
     uninstall: () => {
       isEnding = true;
       return intercepts.uninstall(undefined, []);

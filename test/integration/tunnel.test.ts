@@ -48,6 +48,7 @@ before(async () => {
         onControl(code, body) {
           if (code === tunnelCode.streamInfo) {
             assert.equal(parseStreamInfo(body)?.sessionId, 's');
+            stream.vouch();
             stream.send(tunnelCode.streamOk, serializeStreamOk());
             stream.send(tunnelCode.dialOk);
           } else {

@@ -76,6 +76,7 @@ export class Diverter {
         const fetched = this.#waiting.get(key);
         if (fetched) {
           this.#waiting.delete(key);
+          stream.vouch();
           stream.sendWithNext(tunnelCode.streamOk, serializeStreamOk());
           const tunnel = fetched(stream);
           delegate = tunnel.handlers;

@@ -48,6 +48,7 @@ export class OutboundDialer {
         stream.finish({ 'grpc-status': permissionDenied, 'grpc-message': 'the session is not known here' });
         return;
       }
+      stream.vouch();
       stream.send(tunnelCode.streamOk, serializeStreamOk());
       this.#dial(stream, info, held);
     });

@@ -32,13 +32,12 @@ export function trimOf(kind: Kind): (object: KubeObject) => KubeObject {
 }
 
 function trimMetadata(metadata: KubeObject['metadata']): NonNullable<KubeObject['metadata']> {
-  const { managedFields, annotations, ...rest } = (metadata ?? {}) as {
+  const { managedFields, annotations, ...rest } = (metadata ?? {}) as NonNullable<KubeObject['metadata']> & {
     readonly managedFields?: unknown;
     readonly annotations?: Readonly<Record<string, string>>;
   };
   const kept = Object.entries(annotations ?? {}).filter(([name]) => name !== bookkeeping);
-  const annotated = { ...rest, annotations: Object.fromEntries(kept) };
-  return kept.length > 0 ? annotated : rest;
+  return { ...rest, ...(kept.length > 0 ? { annotations: Object.fromEntries(kept) } : {}) };
 }
 
 function trimPod({ metadata, spec, status }: V1Pod): V1Pod {

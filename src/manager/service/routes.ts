@@ -5,6 +5,7 @@ import { parseVersion, wire, wireVersion } from '../../protocol/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
+import type { AgentGate } from '../identity/agents.ts';
 import type { AgentSession, ClientSession, Store } from '../state/store.ts';
 import { gather, watchSnapshots } from '../state/watch.ts';
 import type { DialWatchers } from '../tunnel/watchers.ts';
@@ -20,6 +21,7 @@ export interface ServiceDeps {
   readonly resolver: ClusterResolver;
   readonly info: () => wire.ClusterInfo;
   readonly agentImage: string;
+  readonly agents: Pick<AgentGate, 'interceptor'>;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -27,6 +29,8 @@ export interface ServiceDeps {
 const empty = {};
 const numericA = 1;
 const numericAaaa = 28;
+/** Longer than any name of Kubernetes, and than user and host. */
+const maxNameLength = 512;
 /** Sessions, agents and intercepts: somebody waits for what comes next. */
 const storeGatherMs = 10;
 /** The cluster: a rollout changes dozens of objects a second, and nobody waits for one of them. */
@@ -38,7 +42,7 @@ export function managerRoutes(deps: ServiceDeps): (router: ConnectRouter) => voi
     router.service(
       wire.Manager,
       { ...sessions(deps), ...watches(deps), ...attachments(deps), ...names(deps) },
-      { interceptors: [errorsToCodes(deps.log)] },
+      { interceptors: [errorsToCodes(deps.log), deps.agents.interceptor] },
     );
 }
 
@@ -68,9 +72,11 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
     }
   };
   const addAgent = (id: string, info: wire.AgentInfo): void => {
+    const names = { name: info.name, namespace: info.namespace, product: info.product };
     if (!info.name || !info.namespace || !info.product || info.mechanisms.length === 0) {
       throw badRequest('an agent needs name, namespace, product and a mechanism');
     }
+    checkNames({ ...names, version: info.version, podName: info.podName, podUid: info.podUid });
     checkVersion(info.version);
     // An agent may outlive its eviction by its grace period; nothing new may count on it.
     const pod = view.pods.items.get(`${info.namespace}/${info.podName}`);
@@ -84,7 +90,9 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
     if (!info.name || !info.namespace || !info.installId || !info.product) {
       throw badRequest('a client needs name, namespace, install id and product');
     }
-    checkVersion(info.version);
+    const { name, namespace, installId, product, version } = info;
+    checkNames({ name, namespace, installId, product, version });
+    checkVersion(version);
     log.info('client arrived', { client: info.name, namespace: info.namespace, product: info.product });
     return store.addClient(id, info);
   };
@@ -113,7 +121,8 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
     },
     reconnectAgent: ({ session, agent }) => {
       const id = session?.sessionId ?? '';
-      if (!id.startsWith('agent:') || !agent) {
+      // Its session is named after its pod: another name would be another agent's.
+      if (!agent?.podUid || id !== `agent:${agent.podUid}`) {
         throw badRequest('a reconnecting agent needs its session and itself');
       }
       addAgent(id, agent);
@@ -132,6 +141,15 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
     setLogLevel: () => empty,
     reportMetrics: () => empty,
   };
+}
+
+/** Strangers choose them, and people read them: in a log, in a status, in a terminal. */
+function checkNames(names: Readonly<Record<string, string>>): void {
+  for (const [what, name] of Object.entries(names)) {
+    if (name.length > maxNameLength || /\p{Cc}/u.test(name)) {
+      throw badRequest(`the ${what} is too long or has control characters`);
+    }
+  }
 }
 
 function watches({ store, view, watchers, info, clock }: ServiceDeps): Impl {
@@ -231,8 +249,10 @@ function attachments({ store, intercepts }: ServiceDeps): Impl {
       return empty;
     },
     getIntercept: ({ session, name }) => {
-      const found = store.intercepts.get(`${session?.sessionId ?? ''}:${name}`) ?? store.intercepts.get(name);
-      if (!found) {
+      const client = store.client(session?.sessionId);
+      const found = store.intercepts.get(`${client.id}:${name}`) ?? store.intercepts.get(name);
+      // With it come the environment and a session's key.
+      if (!found || found.clientSession?.sessionId !== client.id) {
         throw noSuchIntercept(name);
       }
       return found;

@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { type Clock, Emitter } from '../../base/index.ts';
 import { wire } from '../../protocol/index.ts';
-import { interceptExists, noSuchSession } from '../errors.ts';
+import { interceptExists, noSuchSession, tooManyIntercepts, tooManySessions } from '../errors.ts';
 
 export interface ClientSession {
   readonly id: string;
@@ -20,6 +20,12 @@ export interface AgentSession {
 const ownLeaseMs = 15_000;
 const stockLeaseMs = 24 * 3_600_000;
 const agentLeaseMs = 70_000;
+/** Several hundred developers, and room for sessions that stock clients have left behind. */
+const maxClients = 2_000;
+/** Who has been silent for so long may have to make room. */
+const silentMs = 60_000;
+/** More than anybody holds. */
+const maxInterceptsOfOne = 256;
 const { WAITING, NO_AGENT } = wire.InterceptDispositionType;
 
 /**
@@ -43,11 +49,26 @@ export class Store {
   }
 
   addClient(id: string, info: wire.ClientInfo): ClientSession {
+    if (!this.clients.has(id) && this.clients.size >= maxClients) {
+      this.#makeRoom();
+    }
     const leaseMs = info.product === 'nearfield' ? ownLeaseMs : stockLeaseMs;
     const session = { id, info, lastSeenMs: this.#clock.nowMs(), leaseMs };
     this.clients.set(id, session);
     this.#changed.fire();
     return session;
+  }
+
+  /** The one longest silent goes. Errors: `manager.too-many-sessions` when all of them live. */
+  #makeRoom(): void {
+    let oldest: ClientSession | undefined;
+    for (const each of this.clients.values()) {
+      oldest = oldest && oldest.lastSeenMs <= each.lastSeenMs ? oldest : each;
+    }
+    if (!oldest || this.#clock.nowMs() - oldest.lastSeenMs < silentMs) {
+      throw tooManySessions();
+    }
+    this.remove(oldest.id);
   }
 
   client(id: string | undefined): ClientSession {
@@ -153,6 +174,10 @@ export class Store {
     const id = `${client.id}:${spec.name}`;
     if (this.intercepts.has(id)) {
       throw interceptExists(spec.name);
+    }
+    const held = [...this.intercepts.values()].filter(({ clientSession }) => clientSession?.sessionId === client.id);
+    if (held.length >= maxInterceptsOfOne) {
+      throw tooManyIntercepts(maxInterceptsOfOne);
     }
     const hasAgent = this.agentsOf(spec.agent, spec.namespace).length > 0;
     const intercept = create(wire.InterceptInfoSchema, {

@@ -9,6 +9,7 @@ import {
   tunnelCode,
 } from '../../protocol/index.ts';
 import {
+  type Caller,
   dialResultTrailer,
   dialTcp,
   joinTo,
@@ -34,6 +35,8 @@ export interface RouterDeps {
   readonly watchers: DialWatchers;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Whether a tunnel may be opened in the name of this session. */
+  readonly mayTunnel: (caller: Caller, sessionId: string) => boolean;
 }
 
 const silent: TunnelHandlers = {
@@ -52,7 +55,7 @@ export class TunnelRouter {
     this.#deps = deps;
   }
 
-  accept(stream: TunnelStream): void {
+  accept(stream: TunnelStream, caller: Caller): void {
     let delegate: TunnelHandlers | undefined;
     let info: StreamInfo | undefined;
     const early: (() => void)[] = [];
@@ -78,6 +81,7 @@ export class TunnelRouter {
           // Meant for us: the client that fetches the connection knows who it is.
           if (!isAsked) {
             isAsked = true;
+            stream.vouch();
             this.#fromAgent(stream, info, Buffer.from(body).toString('utf8'), route);
           }
           return;
@@ -91,8 +95,17 @@ export class TunnelRouter {
           stream.reset();
           return;
         }
+<<<<<<< HEAD
         stream.sendWithNext(tunnelCode.streamOk, serializeStreamOk());
+=======
+        stream.send(tunnelCode.streamOk, serializeStreamOk());
+        if (!this.#deps.mayTunnel(caller, info.sessionId)) {
+          this.#deps.log.info('a tunnel in the name of an agent came from elsewhere', { from: caller.address });
+          info = { ...info, sessionId: '' };
+        }
+>>>>>>> 3bcee44 (manager, agent: callers are counted, agents call from their own pods only, and strangers remove nothing)
         if (this.#deps.store.clients.has(info.sessionId)) {
+          stream.vouch();
           this.#fromClient(stream, info, route);
         } else if (this.#deps.store.agents.has(info.sessionId)) {
           stream.flush();

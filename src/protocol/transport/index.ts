@@ -1,3 +1,4 @@
+export { type Caller, callerKey } from './caller.ts';
 export { createCallTransport } from './calls.ts';
 export { openTunnel, type TunnelService, tunnelPaths } from './client.ts';
 export { type DialOutcome, dialResultTrailer, dialTcp, resultOfCode, resultOfTrailer } from './dial.ts';

@@ -4,12 +4,15 @@ import {
   Http2ServerResponse,
   type IncomingHttpHeaders,
   type ServerHttp2Session,
+  type ServerHttp2Stream,
 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
-import type { ConnectRouter } from '@connectrpc/connect';
+import { type ConnectRouter, createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
-import type { Clock } from '../../base/index.ts';
+import type { Clock, Logger } from '../../base/index.ts';
+import { type Caller, callerKey, callerOf } from './caller.ts';
 import { type TunnelService, tunnelPaths } from './client.ts';
+import { Guests } from './guests.ts';
 import {
   connectionWindowBytes,
   keepAlive,
@@ -24,6 +27,13 @@ import { TunnelStream } from './stream.ts';
  * second for good. Beyond nghttp2's own 1,000 and 33 a second it would end the session, and with it everybody's streams.
  */
 const resetsPerSecond = 5_000;
+/** What stock peers accept and send; the largest of a client's own tells what it holds after a restart. */
+const maxRequestBytes = 4 * 1024 * 1024;
+/** For a whole request, and for a tunnel to say whose it is. */
+const firstWordMs = 15_000;
+/** NGHTTP2_REFUSED_STREAM: nothing was done, which gRPC reads as “unavailable”. */
+const refusedCode = 7;
+const cancelCode = 8;
 
 export interface GrpcServerOptions {
   readonly clock: Clock;
@@ -31,7 +41,8 @@ export interface GrpcServerOptions {
   /** Which service's Tunnel calls are handed to `acceptTunnel`. */
   readonly service: TunnelService;
   /** Must call `stream.start` before it returns. */
-  readonly acceptTunnel: (stream: TunnelStream, headers: IncomingHttpHeaders) => void;
+  readonly acceptTunnel: (stream: TunnelStream, headers: IncomingHttpHeaders, caller: Caller) => void;
+  readonly log?: Logger;
 }
 
 export interface GrpcServer {
@@ -48,7 +59,13 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     grpcWeb: false,
     connect: false,
     acceptCompression: [],
+    readMaxBytes: maxRequestBytes,
+    contextValues: (request) => {
+      const { stream } = request as Http2ServerRequest;
+      return createContextValues().set(callerKey, callerOf(stream.session as ServerHttp2Session | undefined));
+    },
   });
+  const guests = new Guests(options);
   const tunnelPath = tunnelPaths[options.service];
   const sessions = new Set<ServerHttp2Session>();
   const server = createServer({
@@ -59,21 +76,57 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   });
   // Tunnels never meet the request and response objects of Node's compatibility layer: they cost a third of a connection.
   server.on('stream', (stream, headers, _flags, rawHeaders) => {
+    stream.on('error', () => undefined);
+    const caller = callerOf(stream.session as ServerHttp2Session | undefined);
+    const leave = guests.stream(caller);
+    if (!leave) {
+      stream.close(refusedCode);
+      return;
+    }
+    const limit = options.clock.after(firstWordMs, () => {
+      guests.note('a call that says nothing', caller);
+      stream.close(cancelCode);
+    });
+    const done = (): void => {
+      void limit.dispose();
+      leave();
+    };
+    stream.once('close', done);
     if (headers[':path'] === tunnelPath && headers[':method'] === 'POST') {
+<<<<<<< HEAD
       stream.on('error', () => undefined);
       options.acceptTunnel(new TunnelStream(stream, true), headers);
+=======
+      respondGrpc(stream);
+      options.acceptTunnel(new TunnelStream(stream, true, done), headers, caller);
+>>>>>>> 3bcee44 (manager, agent: callers are counted, agents call from their own pods only, and strangers remove nothing)
     } else {
-      adapter(new Http2ServerRequest(stream, headers, {}, rawHeaders), new Http2ServerResponse(stream));
+      stream.once('end', () => void limit.dispose());
+      adapter(new MeteredRequest(stream, headers, rawHeaders, guests), new Http2ServerResponse(stream));
     }
   });
   server.on('session', (session) => {
-    sessions.add(session);
+    const caller = callerOf(session);
+    const leave = guests.session(caller);
     session.on('error', () => undefined);
+    if (!leave) {
+      session.destroy();
+      return;
+    }
+    sessions.add(session);
     session.setLocalWindowSize(connectionWindowBytes);
     keepAlive(session, options.clock);
-    session.once('close', () => sessions.delete(session));
+    session.once('close', () => {
+      leave();
+      sessions.delete(session);
+    });
   });
-  server.on('sessionError', () => undefined);
+  server.on('sessionError', (error: NodeJS.ErrnoException, session) => {
+    // Who hangs up is no stranger for that.
+    if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') {
+      guests.note('a connection that is not well-formed', callerOf(session), { error: error.code ?? error.message });
+    }
+  });
   return {
     listen: (port, host) =>
       new Promise((resolve, reject) => {
@@ -92,4 +145,20 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
         }
       }),
   };
+}
+
+/** A request whose body counts while it is on its way. */
+class MeteredRequest extends Http2ServerRequest {
+  readonly #guests: Guests;
+
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, rawHeaders: readonly string[], guests: Guests) {
+    super(stream, headers, {}, rawHeaders);
+    this.#guests = guests;
+  }
+
+  override [Symbol.asyncIterator](): NodeJS.AsyncIterator<Buffer> {
+    const caller = callerOf(this.stream.session as ServerHttp2Session | undefined);
+    const chunks = { [Symbol.asyncIterator]: () => super[Symbol.asyncIterator]() as NodeJS.AsyncIterator<Buffer> };
+    return this.#guests.metered(chunks, caller, () => this.stream.close(refusedCode));
+  }
 }

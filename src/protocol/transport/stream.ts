@@ -29,6 +29,8 @@ export interface TunnelHandlers {
 export class TunnelStream {
   readonly #stream: ClientHttp2Stream | ServerHttp2Stream;
   readonly #isServer: boolean;
+  /** Server end: the peer has said who it is, so that nobody needs to count or to hurry it any more. */
+  readonly vouch: () => void;
   #handlers: TunnelHandlers | undefined;
   #trailers: Record<string, string> = {};
   /** What goes out with the next message. */
@@ -38,9 +40,10 @@ export class TunnelStream {
   #finished = false;
   #failure: NearfieldError | undefined;
 
-  constructor(stream: ClientHttp2Stream | ServerHttp2Stream, isServer: boolean) {
+  constructor(stream: ClientHttp2Stream | ServerHttp2Stream, isServer: boolean, vouched: () => void = () => undefined) {
     this.#stream = stream;
     this.#isServer = isServer;
+    this.vouch = vouched;
   }
 
   /** Starts the delivery of events. */

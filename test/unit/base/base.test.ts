@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import {
   ChunkList,
   formatIp,
+  formatJsonLine,
   formatSubnet,
   fromPlainError,
   isReason,
@@ -91,4 +92,13 @@ test('a chunk list joins only what spans chunks', () => {
   assert.equal(list.peek(4), undefined);
   assert.deepEqual([...(list.take(3) ?? [])], [1, 2, 3]);
   assert.equal(list.length, 0);
+});
+
+test('a name that a stranger chose moves no cursor and fills no disk', () => {
+  const name = `\u001b[2J\u009b2J\u202e\u2028\u007f${'x'.repeat(1_000_000)}`;
+  const line = formatJsonLine({ wallMs: 0, level: 'info', scope: '', message: 'client arrived', fields: { name } });
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what must not be in it
+  assert.doesNotMatch(line, /[\x00-\x1f\x7f-\x9f\u2028\u202e]/);
+  assert.ok(line.length < 5_000);
+  assert.ok(JSON.parse(line).name.startsWith(name.slice(0, 100)));
 });

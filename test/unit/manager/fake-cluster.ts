@@ -140,7 +140,11 @@ export function podOf(owner: string, suffix: string, more: { isReady?: boolean; 
       ...(config === undefined ? {} : { annotations: { 'telepresence.io/agent-config': config } }),
     },
     spec: { containers: [webContainer] },
-    status: { phase: 'Running', conditions: [{ type: 'Ready', status: isReady ? 'True' : 'False' }] },
+    status: {
+      phase: 'Running',
+      podIPs: [{ ip: '10.0.0.1' }],
+      conditions: [{ type: 'Ready', status: isReady ? 'True' : 'False' }],
+    },
   };
 }
 

@@ -23,7 +23,7 @@ export function fakeManager(cluster: FakeCluster, info?: () => wire.ClusterInfo)
     isListening: () => true,
     log: silentLogger,
   });
-  const router = new TunnelRouter({ store, watchers, clock, log: silentLogger });
+  const router = new TunnelRouter({ store, watchers, clock, log: silentLogger, mayTunnel: () => true });
   const routes = managerRoutes({
     store,
     view,
@@ -41,6 +41,8 @@ export function fakeManager(cluster: FakeCluster, info?: () => wire.ClusterInfo)
         throw new RangeError('not asked for here');
       }),
     agentImage: 'nearfield/traffic:1',
+    // Without sockets there are no addresses: test/unit/manager/agents.test.ts is about those.
+    agents: { interceptor: (next) => next },
     // What gathers changes has nothing to do with leases.
     clock: systemClock,
     log: silentLogger,

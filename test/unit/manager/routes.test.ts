@@ -33,6 +33,26 @@ test('a client arrives, remains and departs', async () => {
   await assert.rejects(manager.remain({ session }), failsWith(Code.NotFound));
 });
 
+for (const name of ['a\nb', '\u001b[2J', 'x'.repeat(10_000)]) {
+  test(`a client named ${JSON.stringify(name).slice(0, 20)} is refused: people read names`, async () => {
+    await assert.rejects(arrive({ name }), failsWith(Code.InvalidArgument));
+    await assert.rejects(manager.arriveAsAgent(agentInfo({ name })), failsWith(Code.InvalidArgument));
+  });
+}
+
+test('an agent cannot come back as another', async () => {
+  const session = { sessionId: 'agent:uid-of-another' };
+  await assert.rejects(manager.reconnectAgent({ session, agent: agentInfo() }), failsWith(Code.InvalidArgument));
+});
+
+test('an intercept is shown to whoever holds it, and to nobody who knows its name', async () => {
+  const [ann, bob] = [await arrive(), await arrive({ name: 'bob@laptop' })];
+  const { id } = parts.store.addIntercept(parts.store.client(ann.sessionId), interceptSpec());
+  assert.equal((await manager.getIntercept({ session: ann, name: 'web' })).id, id);
+  await assert.rejects(manager.getIntercept({ session: bob, name: id }), failsWith(Code.NotFound));
+  await assert.rejects(manager.getIntercept({ name: id }), failsWith(Code.NotFound));
+});
+
 for (const [what, more] of [
   ['a name', { name: '' }],
   ['a namespace', { namespace: '' }],

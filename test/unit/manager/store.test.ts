@@ -144,3 +144,29 @@ test('after a restart a client restores what it held, and what exists stays as i
   store.restoreIntercepts(ann, [held]);
   assert.equal(intercept()?.disposition, ACTIVE);
 });
+
+test('the sessions that a manager holds are limited: the one longest silent makes room, and none that lives', () => {
+  for (let number = 0; number < 1_999; number++) {
+    store.addClient(`old-${number}`, clientInfo({ product: 'telepresence' }));
+  }
+  assert.throws(
+    () => store.addClient('one more', clientInfo()),
+    (error) => isReason(error, 'manager.too-many-sessions'),
+  );
+  assert.ok(store.addClient('ann', clientInfo()), 'who is here comes back');
+  clock.advance(61_000);
+  store.touch('old-0');
+  store.touch('ann');
+  store.addClient('one more', clientInfo());
+  assert.deepEqual([store.clients.size, store.clients.has('old-0'), store.clients.has('old-1')], [2_000, true, false]);
+});
+
+test('the intercepts of a session are limited', () => {
+  for (let number = 0; number < 256; number++) {
+    store.addIntercept(ann, interceptSpec({ name: `web-${number}` }));
+  }
+  assert.throws(
+    () => store.addIntercept(ann, interceptSpec({ name: 'one more' })),
+    (error) => isReason(error, 'manager.too-many-intercepts'),
+  );
+});

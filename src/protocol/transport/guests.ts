@@ -1,0 +1,138 @@
+import { type Clock, isLoopback, type Logger } from '../../base/index.ts';
+import type { Caller } from './caller.ts';
+
+/** Of the whole server: hundreds of clients with two each, and an agent in every pod of a thousand workloads. */
+const maxSessions = 5_000;
+/** Pods in their node's network share its address. */
+const maxSessionsOfOne = 128;
+/**
+ * Calls that are being served, and tunnels that nobody has vouched for yet. A watch of each namespace is a call, and a
+ * thousand tunnels may be opened in one turn.
+ */
+const maxStreamsOfOne = 4_096;
+/** Bodies of requests that are still on their way. */
+const maxBodyBytes = 32 * 1024 * 1024;
+/** A flood must not become a flood of lines. */
+const logPeriodMs = 10_000;
+
+/** Given back once; more often does nothing. */
+export type Leave = () => void;
+
+interface Guest {
+  sessions: number;
+  streams: number;
+}
+
+export interface GuestsDeps {
+  readonly clock: Clock;
+  readonly log?: Logger | undefined;
+}
+
+/**
+ * What each caller holds of a server that everybody in the cluster can reach. A pod is known by its address. Forwarded
+ * connections all come from the loopback address: there each is a caller of its own, which the API server has admitted.
+ */
+export class Guests {
+  readonly #clock: Clock;
+  readonly #log: Logger | undefined;
+  readonly #guests = new Map<Caller | string, Guest>();
+  readonly #silentUntil = new Map<string, { readonly ms: number; more: number }>();
+  #sessions = 0;
+  #bodyBytes = 0;
+
+  constructor({ clock, log }: GuestsDeps) {
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  /** Undefined: one too many. */
+  session(caller: Caller): Leave | undefined {
+    const guest = this.#guest(caller);
+    if (this.#sessions >= maxSessions || guest.sessions >= maxSessionsOfOne) {
+      this.#forget(caller, guest);
+      this.note('too many connections', caller);
+      return undefined;
+    }
+    this.#sessions++;
+    guest.sessions++;
+    return once(() => {
+      this.#sessions--;
+      guest.sessions--;
+      this.#forget(caller, guest);
+    });
+  }
+
+  stream(caller: Caller): Leave | undefined {
+    const guest = this.#guest(caller);
+    if (guest.streams >= maxStreamsOfOne) {
+      this.note('too many calls at once', caller);
+      return undefined;
+    }
+    guest.streams++;
+    return once(() => {
+      guest.streams--;
+      this.#forget(caller, guest);
+    });
+  }
+
+  /** The same chunks, for as long as all that is on its way fits. `onTooMuch` ends the call. */
+  async *metered<T extends { readonly length: number }>(
+    chunks: AsyncIterable<T>,
+    caller: Caller,
+    onTooMuch: () => void,
+  ): AsyncGenerator<T> {
+    let held = 0;
+    try {
+      for await (const chunk of chunks) {
+        held += chunk.length;
+        this.#bodyBytes += chunk.length;
+        if (this.#bodyBytes > maxBodyBytes) {
+          this.note('too many bytes of requests at once', caller);
+          onTooMuch();
+          return;
+        }
+        yield chunk;
+      }
+    } finally {
+      this.#bodyBytes -= held;
+    }
+  }
+
+  /** One line of a kind in a while, with how many more there were. */
+  note(what: string, { address }: Caller, fields: Readonly<Record<string, unknown>> = {}): void {
+    const nowMs = this.#clock.nowMs();
+    const silent = this.#silentUntil.get(what);
+    if (silent && nowMs < silent.ms) {
+      silent.more++;
+      return;
+    }
+    this.#silentUntil.set(what, { ms: nowMs + logPeriodMs, more: 0 });
+    this.#log?.info('a caller was refused', { what, address, more: silent?.more ?? 0, ...fields });
+  }
+
+  #guest(caller: Caller): Guest {
+    const key = keyOf(caller);
+    const guest = this.#guests.get(key) ?? { sessions: 0, streams: 0 };
+    this.#guests.set(key, guest);
+    return guest;
+  }
+
+  #forget(caller: Caller, { sessions, streams }: Guest): void {
+    if (sessions + streams === 0) {
+      this.#guests.delete(keyOf(caller));
+    }
+  }
+}
+
+const keyOf = (caller: Caller): Caller | string =>
+  caller.address === '' || isLoopback(caller.address) ? caller : caller.address;
+
+function once(work: () => void): Leave {
+  let isDone = false;
+  return () => {
+    if (!isDone) {
+      isDone = true;
+      work();
+    }
+  };
+}

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createLogger, type LogLine } from '../../../src/base/index.ts';
+import { Guests } from '../../../src/protocol/transport/guests.ts';
+import { HandClock } from '../manager/hand-clock.ts';
+
+function opened() {
+  const clock = new HandClock();
+  const lines: LogLine[] = [];
+  const log = createLogger({ sink: (line) => void lines.push(line), wallMs: () => 0 });
+  return { clock, lines, guests: new Guests({ clock, log }) };
+}
+
+const many = 10_000;
+const pod = { address: '10.0.0.9' };
+
+test('one pod cannot take the connections or the calls of all', () => {
+  const { guests } = opened();
+  for (const take of [() => guests.session({ ...pod }), () => guests.stream({ ...pod })]) {
+    const taken = Array.from({ length: many }, take).filter(Boolean);
+    assert.ok(taken.length < 5_000);
+    assert.ok(guests.session({ address: '10.0.0.10' }), 'another one is served');
+    for (const leave of taken) {
+      leave?.();
+    }
+    assert.ok(take(), 'what is given back is there again');
+  }
+});
+
+test('forwarded connections are callers of their own, though all have one address', () => {
+  const { guests } = opened();
+  const clients = Array.from({ length: 1_000 }, () => ({ address: '127.0.0.1' }));
+  assert.ok(clients.every((client) => guests.session(client) && guests.stream(client)));
+});
+
+test('giving back twice is giving back once', () => {
+  const { guests } = opened();
+  const taken = Array.from({ length: many }, () => guests.stream(pod)).filter(Boolean);
+  taken[0]?.();
+  taken[0]?.();
+  assert.ok(guests.stream(pod));
+  assert.equal(guests.stream(pod), undefined);
+});
+
+test('requests that are on their way do not fill the memory', async () => {
+  const { guests } = opened();
+  const megabyte = new Uint8Array(1024 * 1024);
+  async function* slow() {
+    yield megabyte;
+    await new Promise(() => undefined);
+  }
+  let refused = 0;
+  const open = Array.from({ length: 40 }, () => guests.metered(slow(), pod, () => refused++));
+  const answers = await Promise.all(open.map((each) => each.next()));
+  assert.equal(answers.filter(({ done }) => !done).length, 32);
+  assert.equal(refused, 8);
+});
+
+test('a flood of refusals is one line, and the next one says how many there were', () => {
+  const { guests, lines, clock } = opened();
+  for (let number = 0; number < 100; number++) {
+    guests.note('too much', pod);
+  }
+  clock.advance(60_000);
+  guests.note('too much', pod);
+  assert.deepEqual(
+    lines.map(({ fields }) => [fields['what'], fields['address'], fields['more']]),
+    [
+      ['too much', '10.0.0.9', 0],
+      ['too much', '10.0.0.9', 99],
+    ],
+  );
+});
