@@ -8,6 +8,7 @@ export const simulatedRange = '10.97.0.0/16';
 const leaseKind: Kind = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', plural: 'leases', namespaced: true };
 const leaseNamespace = 'kube-node-lease';
 const leasePeriodMs = 10_000;
+const retryMs = 1_000;
 const now = (): string => new Date().toISOString();
 
 /** One address after the other, far from their end. */
@@ -95,8 +96,14 @@ export class SimulatedKubelet implements Disposable {
     try {
       await (deletionTimestamp ? this.#end(name, namespace) : this.#start(pod, name, namespace));
     } catch {
-      // Somebody else was quicker; the next change of the pod tries again.
-      this.#busy.delete(step);
+      // The machine is busy, or somebody else was quicker.
+      systemClock.after(retryMs, () => {
+        this.#busy.delete(step);
+        const now = this.pods.items.get(`${namespace}/${name}`);
+        if (now) {
+          void this.#serve(now);
+        }
+      });
     }
   }
 

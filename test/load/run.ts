@@ -14,8 +14,9 @@ import type { LoadOptions } from './options.ts';
 import { type LoadReport, MemoryLine, type RestartReport } from './report.ts';
 import { forEach, type WorkloadName, Workloads } from './workloads.ts';
 
-const settleLimitMs = 600_000;
+const settleLimitMs = 1_800_000;
 const backLimitMs = 120_000;
+const maxAttempts = 5;
 const { INTERCEPTED } = wire.WorkloadInfo_AgentState;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const pick = <T>(items: readonly T[]): T | undefined => items[Math.floor(Math.random() * items.length)];
@@ -63,12 +64,10 @@ export class Load {
     const kube = loadKube({ kubeconfig });
     await run('ip', ['route', 'replace', 'local', simulatedRange, 'dev', 'lo']);
     const workloads = new Workloads(kube, options.namespaces);
+    // First the node: only it can end what an earlier run has left on it.
+    const kubelet = await SimulatedKubelet.start(kube);
     await step('clearing what an earlier run has left', () => workloads.prepare());
-    return new Load(options, {
-      kubelet: await SimulatedKubelet.start(kube),
-      workloads,
-      manager: await ManagerPod.follow(kube),
-    });
+    return new Load(options, { kubelet, workloads, manager: await ManagerPod.follow(kube) });
   }
 
   async run(): Promise<LoadReport> {
@@ -124,9 +123,6 @@ export class Load {
     this.#agents?.dispose();
     this.#echo.close();
     await this.#workloads.remove();
-    await waitFor('the end of the simulated pods', settleLimitMs, async () =>
-      this.#kubelet.pods.items.size === 0 ? true : undefined,
-    ).catch(() => undefined);
     await this.#kubelet.stop();
     await this.#manager.dispose();
   }
@@ -149,9 +145,21 @@ export class Load {
     });
   }
 
+  /** Who cannot connect tries again, as people do. */
   async #arrive(): Promise<void> {
+    for (let attempt = 0; attempt < maxAttempts; attempt++) {
+      const client = this.#newClient();
+      if (await timed(this.#samples.arrive, () => client.open().then(() => true))) {
+        this.#clients.push(client);
+        return;
+      }
+      await client.close();
+    }
+  }
+
+  #newClient(): SimulatedClient {
     const { port } = this.#echo.address() as { port: number };
-    const client = new SimulatedClient({
+    return new SimulatedClient({
       manager: this.#manager,
       localAddress: this.#clientAddress(),
       namespaces: this.#workloads.namespaces,
@@ -160,8 +168,6 @@ export class Load {
       // The bridge's own address: the manager's pod reaches the program that stands for a service.
       serviceAddress: this.#manager.address.replace(/\d+$/, '1'),
     });
-    await timed(this.#samples.arrive, () => client.open());
-    this.#clients.push(client);
   }
 
   async #attachAll(): Promise<void> {

@@ -1,4 +1,6 @@
+import { isReason } from '../../src/base/index.ts';
 import { type Kube, kinds, type V1Deployment } from '../../src/kube/index.ts';
+import { waitFor } from '../cluster/shell.ts';
 
 export interface WorkloadName {
   readonly name: string;
@@ -6,6 +8,8 @@ export interface WorkloadName {
 }
 
 const parallel = 8;
+const maxAttempts = 5;
+const removalLimitMs = 600_000;
 const label = 'nearfield-load';
 
 /** Does something for each, a few at a time. */
@@ -18,6 +22,23 @@ export async function forEach<T>(items: readonly T[], work: (item: T) => Promise
       }
     }),
   );
+}
+
+/** The API server of a busy machine may take longer than a call waits; what is there already was made by the call before. */
+async function patiently(work: () => Promise<unknown>): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await work();
+      return;
+    } catch (error) {
+      if (isReason(error, 'kube.status-409')) {
+        return;
+      }
+      if (attempt === maxAttempts) {
+        throw error;
+      }
+    }
+  }
 }
 
 /** Deployments of one replica each on the simulated node, spread over namespaces; the first `served` have a service. */
@@ -42,28 +63,29 @@ export class Workloads {
     const number = this.#next++;
     const names = { name: `app-${number}`, namespace: this.namespaces[number % this.namespaces.length] ?? '' };
     if (options.isServed) {
-      await this.#kube.create(kinds.service, {
-        metadata: names,
-        ...{ spec: { selector: { app: names.name }, ports: [{ name: 'http', port: 80, targetPort: 'http' }] } },
-      });
+      const spec = { selector: { app: names.name }, ports: [{ name: 'http', port: 80, targetPort: 'http' }] };
+      await patiently(() => this.#kube.create(kinds.service, { metadata: names, ...{ spec } }));
     }
-    await this.#kube.create(kinds.deployment, deployment(names, options.hasAgent));
+    await patiently(() => this.#kube.create(kinds.deployment, deployment(names, options.hasAgent)));
     return names;
   }
 
   async scale({ name, namespace }: WorkloadName, replicas: number): Promise<void> {
-    await this.#kube.patch(kinds.deployment, name, namespace, { spec: { replicas } }, 'merge');
+    await patiently(() => this.#kube.patch(kinds.deployment, name, namespace, { spec: { replicas } }, 'merge'));
   }
 
   async delete({ name, namespace }: WorkloadName): Promise<void> {
-    await this.#kube.remove(kinds.deployment, name, namespace);
+    await patiently(() => this.#kube.remove(kinds.deployment, name, namespace));
   }
 
+  /** Waits for their end: until then nothing can be made anew. */
   async remove(): Promise<void> {
-    const left = await this.#kube.list<{ metadata?: { name?: string } }>(kinds.namespace, {
-      labelSelector: `${label}=yes`,
-    });
-    await forEach(left, ({ metadata }) => this.#kube.remove(kinds.namespace, metadata?.name ?? ''));
+    const left = (): Promise<{ metadata?: { name?: string } }[]> =>
+      this.#kube.list(kinds.namespace, { labelSelector: `${label}=yes` });
+    await forEach(await left(), ({ metadata }) => this.#kube.remove(kinds.namespace, metadata?.name ?? ''));
+    await waitFor('the end of the namespaces', removalLimitMs, async () =>
+      (await left()).length === 0 ? true : undefined,
+    );
   }
 }
 

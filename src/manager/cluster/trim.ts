@@ -47,7 +47,7 @@ function trimPod({ metadata, spec, status }: V1Pod): V1Pod {
       ...(image ? { image } : {}),
       ...(ports ? { ports } : {}),
     }));
-  const { phase, podIP, podIPs, conditions, containerStatuses } = status ?? {};
+  const { phase, podIP, podIPs, conditions, containerStatuses, initContainerStatuses } = status ?? {};
   return defined({
     metadata,
     spec: defined({
@@ -62,14 +62,18 @@ function trimPod({ metadata, spec, status }: V1Pod): V1Pod {
       podIP,
       podIPs,
       conditions: conditions?.map(({ type, status: is, message }) => defined({ type, status: is, message })),
-      containerStatuses: containerStatuses?.map((each) => {
-        const { name, state, ready } = each;
-        // Of what a container waits for people are told; of what it ran, nothing.
-        return { name, ready, ...(state?.waiting ? { state: { waiting: state.waiting } } : {}) };
-      }),
+      containerStatuses: containerStatuses?.map(trimContainer),
+      initContainerStatuses: initContainerStatuses?.map(trimContainer),
     }),
   }) as V1Pod;
 }
+
+/** Why one does not start, or has ended, is told to people. */
+function trimContainer({ name, ready, restartCount, state }: V1ContainerStatus): V1ContainerStatus {
+  return defined({ name, ready, restartCount, state }) as V1ContainerStatus;
+}
+
+type V1ContainerStatus = NonNullable<NonNullable<V1Pod['status']>['containerStatuses']>[number];
 
 /** A node's status lists the images of its disk. */
 function trimNode({ metadata, spec }: V1Node): V1Node {

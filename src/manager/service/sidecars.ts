@@ -18,7 +18,6 @@ import { replacedIn, wantedReplaced } from './replaced.ts';
 const reconnectMs = 30_000;
 /** A roll-out that was asked for is not asked for again within this time. */
 const recreationMs = 60_000;
-const noSidecar = { containers: [] } as unknown as SidecarConfig;
 
 export interface SidecarDeps {
   readonly kube: Kube;
@@ -234,15 +233,22 @@ export class Sidecars implements Disposable {
     if (this.#deps.clock.nowMs() - this.#startedMs < reconnectMs) {
       return;
     }
-    for (const workload of this.#deps.view.workloads()) {
-      const away = replacedIn(this.#configs.get(keyOf(workload)) ?? noSidecar);
-      const config = away.length > 0 ? this.#planAgain(workload) : undefined;
+    // At every change of a session: so only what has an agent is looked at, and not a thousand workloads.
+    for (const [key, known] of this.#configs) {
+      const away = replacedIn(known);
+      const workload = away.length > 0 ? this.#workloadOf(key) : undefined;
+      const config = workload && this.#planAgain(workload);
       if (config && away.some((name) => !replacedIn(config).includes(name))) {
         this.#configs.set(keyOf(workload), config);
         this.#proven.set(keyOf(workload), config);
         this.#recreate(workload, config).catch(() => undefined);
       }
     }
+  }
+
+  #workloadOf(key: string): Workload | undefined {
+    const [kind, namespace = '', name = ''] = key.split('/');
+    return this.#deps.view.workload(name, namespace, kind);
   }
 
   /** Nobody waits for it: a workload that cannot have an agent any more keeps what it has. */

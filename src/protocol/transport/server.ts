@@ -102,7 +102,12 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
 >>>>>>> 3bcee44 (manager, agent: callers are counted, agents call from their own pods only, and strangers remove nothing)
     } else {
       stream.once('end', () => void limit.dispose());
-      adapter(new MeteredRequest(stream, headers, rawHeaders, guests), new Http2ServerResponse(stream));
+      // Who opens calls by the thousand and takes them back in the same breath costs no more than the streams.
+      setImmediate(() => {
+        if (!stream.destroyed && !stream.closed) {
+          adapter(new MeteredRequest(stream, headers, rawHeaders, guests), new Http2ServerResponse(stream));
+        }
+      });
     }
   });
   server.on('session', (session) => {

@@ -1,4 +1,5 @@
 import type { OpenTarget } from '../target.ts';
+import { openCallsTarget } from './calls.ts';
 import { openControlTarget } from './control.ts';
 import { openDialTarget } from './dial.ts';
 import { openDnsCodecTarget, openDnsServerTarget } from './dns.ts';
@@ -6,6 +7,7 @@ import { openFlowsTarget } from './flows.ts';
 import { openHttpHeadTarget } from './http-head.ts';
 import { openNatTarget } from './nat.ts';
 import { openPacketTarget } from './packet.ts';
+import { openReviewTarget } from './review.ts';
 import { openSocksTarget } from './socks.ts';
 import { openTunnelTarget } from './tunnel.ts';
 
@@ -21,4 +23,6 @@ export const targets: Readonly<Record<string, OpenTarget>> = {
   tunnel: openTunnelTarget,
   socks: openSocksTarget,
   'http-head': openHttpHeadTarget,
+  calls: openCallsTarget,
+  review: openReviewTarget,
 };

@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
-import { type Client, Code, ConnectError, createClient, type Interceptor } from '@connectrpc/connect';
+import type { DescMethod } from '@bufbuild/protobuf';
+import {
+  type Client,
+  Code,
+  ConnectError,
+  createClient,
+  createContextValues,
+  type StreamRequest,
+  type UnaryRequest,
+} from '@connectrpc/connect';
 import { createLogger, type LogLine } from '../../../src/base/index.ts';
 import { AgentGate } from '../../../src/manager/identity/agents.ts';
 import { PodCallers } from '../../../src/manager/identity/pods.ts';
@@ -30,74 +39,27 @@ beforeEach(() => {
 
 /** A manager that would serve anything, behind the gate, for callers of this address. */
 function managerFor(address: string): Client<typeof wire.Manager> {
-  const from: Interceptor = (next) => (request) => {
-    request.contextValues.set(callerKey, { address });
-    return next(request);
+  const serve = async (request: UnaryRequest | StreamRequest) => ({
+    ...{ stream: request.stream, service: request.service, method: request.method },
+    ...{ header: new Headers(), trailer: new Headers() },
+    message: request.stream ? answered(request.message) : {},
+  });
+  const call = (stream: boolean, method: DescMethod, message: unknown): Promise<never> => {
+    const contextValues = createContextValues().set(callerKey, { address });
+    const request = { stream, method, service: method.parent, header: new Headers(), message, contextValues };
+    return gate.interceptor(serve as never)(request as never) as Promise<never>;
   };
-  const serve: Interceptor = () => async (request) =>
-    request.stream
-      ? {
-          ...{ stream: true, header: new Headers(), trailer: new Headers() },
-          service: request.service,
-          method: request.method,
-          message: read(request.message),
-        }
-      : {
-          ...{ stream: false, header: new Headers(), trailer: new Headers() },
-          service: request.service,
-          method: request.method,
-          message: {} as never,
-        };
-  const read = async function* (messages: AsyncIterable<unknown>): AsyncGenerator<never> {
-    for await (const _ of messages) {
-      yield {} as never;
-    }
-  };
-  const chain = [from, gate.interceptor, serve];
   return createClient(wire.Manager, {
-    unary: async (method, _signal, _timeout, _header, input, contextValues) => {
-      const message = { ...input, $typeName: method.input.typeName };
-      const request = {
-        ...{ stream: false, method, service: method.parent, header: new Headers() },
-        message,
-        contextValues: contextValues ?? newValues(),
-      };
-      return (await chain.reduceRight(
-        (next, each) => each(next as never),
-        failing as never,
-      )(request as never)) as never;
-    },
-    stream: async (method, _signal, _timeout, _header, input, contextValues) => {
-      const request = {
-        ...{ stream: true, method, service: method.parent, header: new Headers() },
-        message: input,
-        contextValues: contextValues ?? newValues(),
-      };
-      return (await chain.reduceRight(
-        (next, each) => each(next as never),
-        failing as never,
-      )(request as never)) as never;
-    },
+    unary: (method, _signal, _timeoutMs, _header, input) =>
+      call(false, method, { ...input, $typeName: method.input.typeName }),
+    stream: (method, _signal, _timeoutMs, _header, input) => call(true, method, input),
   });
 }
-const failing = (): never => {
-  throw new RangeError('nobody serves');
-};
-const newValues = () => {
-  const values = new Map<symbol, unknown>();
-  return {
-    get: <T>(key: { id: symbol; defaultValue: T }): T =>
-      values.has(key.id) ? (values.get(key.id) as T) : key.defaultValue,
-    set<T>(key: { id: symbol }, value: T) {
-      values.set(key.id, value);
-      return this;
-    },
-    delete(key: { id: symbol }) {
-      values.delete(key.id);
-      return this;
-    },
-  };
-};
+async function* answered(messages: AsyncIterable<unknown>): AsyncGenerator<object> {
+  for await (const _ of messages) {
+    yield {};
+  }
+}
 const isRefused = (error: unknown): boolean =>
   (error as { reason?: string }).reason === 'manager.not-its-pod' ||
   (error instanceof ConnectError && error.code === Code.PermissionDenied);
