@@ -9,8 +9,10 @@ import { targets } from '../fuzz/targets/index.ts';
 const inputs = 3_000;
 /** Those that open sockets, or in which one input is many events. */
 const slow = new Map([
+  ['calls', 300],
   ['control', 300],
   ['flows', 1_000],
+  ['review', 1_000],
 ]);
 const findings = join(import.meta.dirname, '../fuzz/findings');
 

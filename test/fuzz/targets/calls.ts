@@ -24,6 +24,7 @@ export async function openCallsTarget(): Promise<Target> {
   const session = connect(`http://127.0.0.1:${await server.listen(0, '127.0.0.1')}`);
   session.on('error', () => undefined);
   return {
+    hangMs: limitMs,
     seeds: [
       toBinary(wire.ClientInfoSchema, clientInfo()),
       toBinary(wire.RemainRequestSchema, create(wire.RemainRequestSchema, { session: { sessionId: 'x' } })),
