@@ -5,12 +5,9 @@ import { createGrpcServer } from '../protocol/transport/index.ts';
 import { ClusterView, systemNamespaces } from './cluster/cluster.ts';
 import { createResolver } from './cluster/dns.ts';
 import { clusterDomainOf, clusterInfo, findServiceSubnets } from './cluster/info.ts';
-<<<<<<< HEAD
-import { wantsAgent } from './injector/annotations.ts';
-=======
 import { AgentGate } from './identity/agents.ts';
 import { PodCallers } from './identity/pods.ts';
->>>>>>> 3bcee44 (manager, agent: callers are counted, agents call from their own pods only, and strangers remove nothing)
+import { wantsAgent } from './injector/annotations.ts';
 import { ensureCertificate } from './injector/certificate.ts';
 import { type AgentImage, injectionPatch } from './injector/patch.ts';
 import { createWebhook } from './injector/webhook.ts';

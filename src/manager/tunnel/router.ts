@@ -95,15 +95,11 @@ export class TunnelRouter {
           stream.reset();
           return;
         }
-<<<<<<< HEAD
         stream.sendWithNext(tunnelCode.streamOk, serializeStreamOk());
-=======
-        stream.send(tunnelCode.streamOk, serializeStreamOk());
         if (!this.#deps.mayTunnel(caller, info.sessionId)) {
           this.#deps.log.info('a tunnel in the name of an agent came from elsewhere', { from: caller.address });
           info = { ...info, sessionId: '' };
         }
->>>>>>> 3bcee44 (manager, agent: callers are counted, agents call from their own pods only, and strangers remove nothing)
         if (this.#deps.store.clients.has(info.sessionId)) {
           stream.vouch();
           this.#fromClient(stream, info, route);

@@ -93,13 +93,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     };
     stream.once('close', done);
     if (headers[':path'] === tunnelPath && headers[':method'] === 'POST') {
-<<<<<<< HEAD
-      stream.on('error', () => undefined);
-      options.acceptTunnel(new TunnelStream(stream, true), headers);
-=======
-      respondGrpc(stream);
       options.acceptTunnel(new TunnelStream(stream, true, done), headers, caller);
->>>>>>> 3bcee44 (manager, agent: callers are counted, agents call from their own pods only, and strangers remove nothing)
     } else {
       stream.once('end', () => void limit.dispose());
       // Who opens calls by the thousand and takes them back in the same breath costs no more than the streams.
