@@ -6,6 +6,7 @@ import { ManagerSession, type SessionOptions } from '../../src/connector/session
 import type { Kind, Kube } from '../../src/kube/index.ts';
 import {
   type ConnId,
+  managerName,
   parseStreamInfo,
   type StreamInfo,
   serializeConnId,
@@ -33,7 +34,7 @@ export interface Fetched {
 
 /** A traffic-manager in this process, over real HTTP/2, that does what a test tells it and remembers what it was asked. */
 export class ScriptedManager {
-  version = { name: 'Nearfield Traffic Manager', version: 'v2.24.0' };
+  version = { name: managerName, version: 'v2.24.0' };
   readonly prepared: wire.InterceptSpec[] = [];
   readonly created: wire.InterceptSpec[] = [];
   readonly removed: string[] = [];

@@ -371,8 +371,10 @@ function resolvePodPort(
   if (!match) {
     throw badRequest(`${text.slice(0, 60)} is no further port`);
   }
-  const [, remote = '', local, protocol = 'TCP'] = match;
-  const { containerPort, protocol: found } = choosePort(targets, workload, `${remote}/${protocol}`, '', options);
+  const [, remote = '', local, protocol] = match;
+  // Stock clients leave the protocol out, even when the person has said it: a name says enough.
+  const identifier = protocol ? `${remote}/${protocol}` : remote;
+  const { containerPort, protocol: found } = choosePort(targets, workload, identifier, '', options);
   return `${containerPort}:${local ?? containerPort}${found === 'UDP' ? '/UDP' : ''}`;
 }
 

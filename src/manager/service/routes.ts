@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError, type ConnectRouter, type Interceptor, type ServiceImpl } from '@connectrpc/connect';
 import { Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
-import { parseVersion, wire, wireVersion } from '../../protocol/index.ts';
+import { managerName, parseVersion, wire, wireVersion } from '../../protocol/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
@@ -85,7 +85,7 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
     return store.addClient(id, info);
   };
   return {
-    version: () => ({ name: 'Nearfield Traffic Manager', version: wireVersion }),
+    version: () => ({ name: managerName, version: wireVersion }),
     getAgentImageFQN: () => ({ fQN: agentImage }),
     getClientConfig: () => ({ configYaml: new Uint8Array(0) }),
     getTelepresenceAPI: () => ({ port: 0 }),
