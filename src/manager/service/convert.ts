@@ -2,7 +2,8 @@ import { create } from '@bufbuild/protobuf';
 import { parseIp } from '../../base/index.ts';
 import { wire } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
-import type { ClientSession, Store } from '../state/store.ts';
+import type { AgentSession, ClientSession, Store } from '../state/store.ts';
+import type { Items } from '../state/watch.ts';
 
 const { ACTIVE, WAITING, AGENT_ERROR, REMOVED, NO_AGENT } = wire.InterceptDispositionType;
 
@@ -40,32 +41,61 @@ export function workloadKey(view: { kind: number; name: string; namespace: strin
   return `${view.kind}/${view.namespace}/${view.name}`;
 }
 
+const byId = (a: { readonly id: string }, b: { readonly id: string }): number => (a.id < b.id ? -1 : 1);
+
 export function agentSnapshot(store: Store, namespaces: readonly string[]): wire.AgentInfoSnapshot {
-  const agents = [...store.agents.values()]
-    .filter(({ info }) => namespaces.includes(info.namespace))
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
-    .map(({ info }) => info);
+  const agents = agentsIn(store, namespaces).map(({ info }) => info);
   return create(wire.AgentInfoSnapshotSchema, { agents });
 }
 
-export function agentPodSnapshot(store: Store, client: ClientSession): wire.AgentPodInfoSnapshot {
+function agentsIn(store: Store, namespaces: readonly string[]): AgentSession[] {
+  return [...store.agents.values()].filter(({ info }) => namespaces.includes(info.namespace)).sort(byId);
+}
+
+export function agentItems(store: Store, namespaces: readonly string[]): Items<wire.AgentInfo> {
+  return new Map(agentsIn(store, namespaces).map(({ id, info }) => [id, { version: info, value: () => info }]));
+}
+
+/** The agents that a client may connect to: where it is, in these namespaces, and of what it intercepts elsewhere. */
+export function agentPodItems(
+  store: Store,
+  client: ClientSession,
+  namespaces: readonly string[] = [],
+): Items<wire.AgentPodInfo> {
   const mine = [...store.intercepts.values()].filter((intercept) => intercept.clientSession?.sessionId === client.id);
-  const agents = [...store.agents.values()]
-    .filter(
-      ({ info }) =>
-        info.namespace === client.info.namespace || mine.some(({ spec }) => spec?.namespace === info.namespace),
-    )
-    .sort((a, b) => (a.id < b.id ? -1 : 1))
-    .map(({ info }) => ({
-      podName: info.podName,
-      namespace: info.namespace,
-      podIp: parseIp(info.podIp) ?? new Uint8Array(0),
-      apiPort: info.apiPort,
-      intercepted: mine.some(({ spec }) => spec?.agent === info.name && spec.namespace === info.namespace),
-      workloadName: info.name,
-      podId: info.podUid,
-    }));
-  return create(wire.AgentPodInfoSnapshotSchema, { agents });
+  const isMine = (info: wire.AgentInfo): boolean =>
+    mine.some(({ spec }) => spec?.agent === info.name && spec.namespace === info.namespace);
+  const isNear = ({ namespace }: wire.AgentInfo): boolean =>
+    namespace === client.info.namespace ||
+    namespaces.includes(namespace) ||
+    mine.some(({ spec }) => spec?.namespace === namespace);
+  return new Map(
+    [...store.agents.values()]
+      .filter(({ info }) => isNear(info))
+      .map(({ id, info }) => {
+        const intercepted = isMine(info);
+        const version = `${info.podIp} ${info.apiPort} ${info.version} ${intercepted}`;
+        return [id, { version, value: () => toAgentPod(info, intercepted) }];
+      }),
+  );
+}
+
+export function agentPodSnapshot(store: Store, client: ClientSession): wire.AgentPodInfoSnapshot {
+  const items = [...agentPodItems(store, client)].sort(([a], [b]) => (a < b ? -1 : 1));
+  return create(wire.AgentPodInfoSnapshotSchema, { agents: items.map(([, { value }]) => value()) });
+}
+
+function toAgentPod(info: wire.AgentInfo, intercepted: boolean): wire.AgentPodInfo {
+  return create(wire.AgentPodInfoSchema, {
+    podName: info.podName,
+    namespace: info.namespace,
+    podIp: parseIp(info.podIp) ?? new Uint8Array(0),
+    apiPort: info.apiPort,
+    intercepted,
+    workloadName: info.name,
+    podId: info.podUid,
+    version: info.version,
+  });
 }
 
 /**
@@ -74,6 +104,22 @@ export function agentPodSnapshot(store: Store, client: ClientSession): wire.Agen
  * session there is none, and the intercept's id, which holds it, is its name.
  */
 export function interceptSnapshot(store: Store, sessionId: string): wire.InterceptInfoSnapshot {
+  const { intercepts, shown } = interceptsFor(store, sessionId);
+  return create(wire.InterceptInfoSnapshotSchema, { intercepts: intercepts.map(shown) });
+}
+
+/** By the intercept's id, as it is shown: an id that is hidden is no key either. */
+export function interceptItems(store: Store, sessionId: string): Items<wire.InterceptInfo> {
+  const { intercepts, shown } = interceptsFor(store, sessionId);
+  return new Map(
+    intercepts.map((each, index) => [
+      sessionId === '' ? `${each.spec?.name ?? ''} ${index}` : each.id,
+      { version: each, value: () => shown(each) },
+    ]),
+  );
+}
+
+function interceptsFor(store: Store, sessionId: string) {
   const agent = store.agents.get(sessionId);
   const intercepts = [...store.intercepts.values()]
     .filter(({ spec, clientSession, disposition }) => {
@@ -83,11 +129,11 @@ export function interceptSnapshot(store: Store, sessionId: string): wire.Interce
       }
       return sessionId === '' || clientSession?.sessionId === sessionId;
     })
-    .sort((a, b) => (a.id < b.id ? -1 : 1));
+    .sort(byId);
   const isOwner = !agent && sessionId !== '';
-  return create(wire.InterceptInfoSnapshotSchema, {
-    intercepts: isOwner ? intercepts : intercepts.map((each) => withoutSecrets(each, agent !== undefined)),
-  });
+  const shown = (each: wire.InterceptInfo): wire.InterceptInfo =>
+    isOwner ? each : withoutSecrets(each, agent !== undefined);
+  return { intercepts, shown };
 }
 
 function withoutSecrets(info: wire.InterceptInfo, keepsSession: boolean): wire.InterceptInfo {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError, type ConnectRouter, type Interceptor, type ServiceImpl } from '@connectrpc/connect';
 import { Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
-import { parseVersion, wire, wireVersion } from '../../protocol/index.ts';
+import { managerName, parseVersion, wire, wireVersion } from '../../protocol/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
@@ -10,6 +10,7 @@ import type { AgentSession, ClientSession, Store } from '../state/store.ts';
 import { watchSnapshots } from '../state/watch.ts';
 import type { DialWatchers } from '../tunnel/watchers.ts';
 import { agentPodSnapshot, agentSnapshot, interceptSnapshot, kindNumbers, workloadDelta } from './convert.ts';
+import { deltaWatches, until } from './deltas.ts';
 import type { Intercepts } from './intercepts.ts';
 
 export interface ServiceDeps {
@@ -32,7 +33,7 @@ export function managerRoutes(deps: ServiceDeps): (router: ConnectRouter) => voi
   return (router) =>
     router.service(
       wire.Manager,
-      { ...sessions(deps), ...watches(deps), ...attachments(deps), ...names(deps) },
+      { ...sessions(deps), ...watches(deps), ...deltaWatches(deps.store), ...attachments(deps), ...names(deps) },
       { interceptors: [errorsToCodes(deps.log)] },
     );
 }
@@ -84,7 +85,7 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
     return store.addClient(id, info);
   };
   return {
-    version: () => ({ name: 'Nearfield Traffic Manager', version: wireVersion }),
+    version: () => ({ name: managerName, version: wireVersion }),
     getAgentImageFQN: () => ({ fQN: agentImage }),
     getClientConfig: () => ({ configYaml: new Uint8Array(0) }),
     getTelepresenceAPI: () => ({ port: 0 }),
@@ -155,36 +156,32 @@ function watches({ store, view, watchers, info }: ServiceDeps): Impl {
   }
   return {
     watchAgents: ({ sessionId }, { signal }) => {
-      const client = store.client(sessionId);
-      return watchSnapshots(store.onChanged, signal, () => agentSnapshot(store, [client.info.namespace]), print);
+      const { info: client, ended } = store.client(sessionId);
+      const limit = until(signal, ended);
+      return watchSnapshots(store.onChanged, limit, () => agentSnapshot(store, [client.namespace]), print);
     },
     watchAgentsNS: ({ session, namespaces }, { signal }) => {
-      store.client(session?.sessionId);
-      return watchSnapshots(store.onChanged, signal, () => agentSnapshot(store, namespaces), print);
+      const { ended } = store.client(session?.sessionId);
+      return watchSnapshots(store.onChanged, until(signal, ended), () => agentSnapshot(store, namespaces), print);
     },
     watchAgentPods: ({ sessionId }, { signal }) => {
       const client = store.client(sessionId);
-      return watchSnapshots(store.onChanged, signal, () => agentPodSnapshot(store, client), print);
+      const limit = until(signal, client.ended);
+      return watchSnapshots(store.onChanged, limit, () => agentPodSnapshot(store, client), print);
     },
     watchIntercepts: ({ sessionId }, { signal }) => {
-      if (sessionId && !store.agents.has(sessionId)) {
-        store.client(sessionId);
-      }
-      return watchSnapshots(store.onChanged, signal, () => interceptSnapshot(store, sessionId), print);
+      const limit = sessionId ? until(signal, store.session(sessionId).ended) : signal;
+      return watchSnapshots(store.onChanged, limit, () => interceptSnapshot(store, sessionId), print);
     },
     watchWorkloads: ({ sessionInfo, namespace }, { signal }) => {
       const client = store.client(sessionInfo?.sessionId);
-      return workloadDeltas(namespace || client.info.namespace, signal);
+      return workloadDeltas(namespace || client.info.namespace, until(signal, client.ended));
     },
     watchClusterInfo: ({ sessionId }, { signal }) => {
-      store.client(sessionId);
-      return watchSnapshots(view.onChanged, signal, info, print);
+      return watchSnapshots(view.onChanged, until(signal, store.client(sessionId).ended), info, print);
     },
     watchDial: ({ sessionId }, { signal }) => {
-      if (!store.agents.has(sessionId)) {
-        store.client(sessionId);
-      }
-      return watchers.watch(sessionId, signal);
+      return watchers.watch(sessionId, until(signal, store.session(sessionId).ended));
     },
     watchLookupDNS: (_, { signal }) => forever(signal),
     watchLogLevel: (_, { signal }) => forever(signal),
@@ -242,6 +239,11 @@ function attachments({ store, intercepts }: ServiceDeps): Impl {
       const config = intercepts.planned(intercepts.find(name, namespace || client.info.namespace));
       // JSON is YAML too (YAML 1.2 §1.3): peers read either.
       return { data: new TextEncoder().encode(`${JSON.stringify(config, undefined, 2)}\n`) };
+    },
+    // Only agents that stand beside the pods would need it; ours stay until they are uninstalled.
+    releaseAgent: ({ session }) => {
+      store.client(session?.sessionId);
+      return empty;
     },
     uninstallAgents: async ({ sessionInfo, agents }) => {
       const client = store.client(sessionInfo?.sessionId);

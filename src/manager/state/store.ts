@@ -5,6 +5,8 @@ import { interceptExists, noSuchSession } from '../errors.ts';
 
 export interface ClientSession {
   readonly id: string;
+  /** Fires when the session is over: its watches end, and a peer that is still there notices and comes back. */
+  readonly ended: AbortSignal;
   readonly info: wire.ClientInfo;
   lastSeenMs: number;
   readonly leaseMs: number;
@@ -12,6 +14,7 @@ export interface ClientSession {
 
 export interface AgentSession {
   readonly id: string;
+  readonly ended: AbortSignal;
   readonly info: wire.AgentInfo;
   lastSeenMs: number;
 }
@@ -30,6 +33,7 @@ export class Store {
   readonly clients = new Map<string, ClientSession>();
   readonly agents = new Map<string, AgentSession>();
   readonly intercepts = new Map<string, wire.InterceptInfo>();
+  readonly #endings = new Map<string, AbortController>();
   readonly #changed = new Emitter<void>();
   readonly onChanged = this.#changed.event;
   readonly #clock: Clock;
@@ -42,7 +46,7 @@ export class Store {
 
   addClient(id: string, info: wire.ClientInfo): ClientSession {
     const leaseMs = info.product === 'nearfield' ? ownLeaseMs : stockLeaseMs;
-    const session = { id, info, lastSeenMs: this.#clock.nowMs(), leaseMs };
+    const session = { id, info, ended: this.#endingOf(id), lastSeenMs: this.#clock.nowMs(), leaseMs };
     this.clients.set(id, session);
     this.#changed.fire();
     return session;
@@ -56,9 +60,14 @@ export class Store {
     return session;
   }
 
+  /** A client's or an agent's. */
+  session(id: string): ClientSession | AgentSession {
+    return this.agents.get(id) ?? this.client(id);
+  }
+
   /** A new agent makes intercepts of its workload wait for its review again. */
   addAgent(id: string, info: wire.AgentInfo): void {
-    this.agents.set(id, { id, info, lastSeenMs: this.#clock.nowMs() });
+    this.agents.set(id, { id, info, ended: this.#endingOf(id), lastSeenMs: this.#clock.nowMs() });
     for (const intercept of this.#interceptsOf(info)) {
       if (intercept.disposition === NO_AGENT) {
         this.#put({ ...intercept, disposition: WAITING, message: '' });
@@ -90,6 +99,15 @@ export class Store {
       return;
     }
     this.#changed.fire();
+    this.#endings.get(id)?.abort();
+    this.#endings.delete(id);
+  }
+
+  /** Who arrives again under the same id goes on. */
+  #endingOf(id: string): AbortSignal {
+    const controller = this.#endings.get(id) ?? new AbortController();
+    this.#endings.set(id, controller);
+    return controller.signal;
   }
 
   #removeAgent(agent: AgentSession): void {

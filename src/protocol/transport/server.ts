@@ -1,4 +1,5 @@
 import {
+  constants,
   createServer,
   Http2ServerRequest,
   Http2ServerResponse,
@@ -24,6 +25,12 @@ import { TunnelStream } from './stream.ts';
  * second for good. Beyond nghttp2's own 1,000 and 33 a second it would end the session, and with it everybody's streams.
  */
 const resetsPerSecond = 5_000;
+
+/**
+ * The library makes a URL of a request, and throws for an authority that is in none; stock clients name the pod's uid
+ * there, behind an escaped `#`. Whom a peer takes us for says nothing: it came by a port-forward.
+ */
+const authority = 'nearfield';
 
 export interface GrpcServerOptions {
   readonly clock: Clock;
@@ -63,7 +70,14 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       stream.on('error', () => undefined);
       options.acceptTunnel(new TunnelStream(stream, true), headers);
     } else {
-      adapter(new Http2ServerRequest(stream, headers, {}, rawHeaders), new Http2ServerResponse(stream));
+      try {
+        const known = { ...headers, ':authority': authority };
+        adapter(new Http2ServerRequest(stream, known, {}, rawHeaders), new Http2ServerResponse(stream));
+      } catch {
+        // A path can be as wrong as an authority.
+        stream.on('error', () => undefined);
+        stream.close(constants.NGHTTP2_PROTOCOL_ERROR);
+      }
     }
   });
   server.on('session', (session) => {
