@@ -7,6 +7,7 @@ import { type Clock, type Logger, Scope } from '../base/index.ts';
 import {
   Agent,
   agentHealthPort,
+  agentName,
   replacedContainer,
   type SidecarConfig,
   sidecarConfigSchema,
@@ -88,7 +89,7 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
     acceptTunnel: (stream) => diverter.accept(stream),
     routes: (router) =>
       router.service(Agent, {
-        version: () => ({ name: 'Nearfield Traffic Agent', version: wireVersion }),
+        version: () => ({ name: agentName, version: wireVersion }),
         watchDial: ({ sessionId }, { signal }) => diverter.watch(sessionId, signal),
         lookup: async ({ session, name }) => {
           if (!(await known.has(session?.sessionId ?? ''))) {

@@ -4,8 +4,9 @@ function failure(code: ErrorCode, reason: string, message: string, hint?: string
   return new NearfieldError(message, hint === undefined ? { code, reason } : { code, reason, hint });
 }
 
+/** Stock clients since 2.25 know by the first two words that we have forgotten them, and come back before they ask again. */
 export const noSuchSession = (id: string): NearfieldError =>
-  failure('not_found', 'manager.no-such-session', `session ${id.slice(0, 60)} is not known`);
+  failure('not_found', 'manager.no-such-session', `Client session ${id.slice(0, 60)} is not known`);
 
 export const badRequest = (what: string): NearfieldError => failure('invalid_argument', 'manager.bad-request', what);
 

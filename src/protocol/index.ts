@@ -83,4 +83,13 @@ export {
   tunnelCode,
   tunnelHeader,
 } from './tunnel/index.ts';
-export { clientVersion, parseVersion, productName, type Version, wireVersion } from './version.ts';
+export {
+  agentName,
+  clientVersion,
+  isOurName,
+  managerName,
+  parseVersion,
+  productName,
+  type Version,
+  wireVersion,
+} from './version.ts';

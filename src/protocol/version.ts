@@ -4,6 +4,12 @@ export const clientVersion = '0.1.0';
 /** Reported as our version on the wire: peers decide by it what they may send. */
 export const wireVersion = 'v2.24.0';
 
+/** “OSS” first: stock clients tell of an enterprise product otherwise, with every command. */
+export const managerName = 'OSS Nearfield Traffic Manager';
+export const agentName = 'OSS Nearfield Traffic Agent';
+/** Whether a peer is ours by the name that it gives itself; older ones of ours began with it. */
+export const isOurName = (name: string): boolean => /^(OSS )?Nearfield /.test(name);
+
 export interface Version {
   readonly major: number;
   readonly minor: number;

@@ -6,6 +6,7 @@ import { ManagerSession, type SessionOptions } from '../../src/connector/session
 import type { Kind, Kube } from '../../src/kube/index.ts';
 import {
   type ConnId,
+  managerName,
   parseStreamInfo,
   type StreamInfo,
   serializeConnId,
@@ -16,7 +17,9 @@ import {
 import { createGrpcServer, type GrpcServer, type TunnelStream } from '../../src/protocol/transport/index.ts';
 
 const { ACTIVE, WAITING } = wire.InterceptDispositionType;
-type Init<S extends typeof wire.PreparedInterceptSchema | typeof wire.AgentInfoSchema> = MessageInitShape<S>;
+type Init<
+  S extends typeof wire.PreparedInterceptSchema | typeof wire.AgentInfoSchema | typeof wire.AgentPodInfoSchema,
+> = MessageInitShape<S>;
 
 /** What a fetched connection looks like from the cluster's side. */
 export interface Fetched {
@@ -31,7 +34,7 @@ export interface Fetched {
 
 /** A traffic-manager in this process, over real HTTP/2, that does what a test tells it and remembers what it was asked. */
 export class ScriptedManager {
-  version = { name: 'Nearfield Traffic Manager', version: 'v2.24.0' };
+  version = { name: managerName, version: 'v2.24.0' };
   readonly prepared: wire.InterceptSpec[] = [];
   readonly created: wire.InterceptSpec[] = [];
   readonly removed: string[] = [];
@@ -55,6 +58,10 @@ export class ScriptedManager {
   podIp = '10.0.0.1';
   /** What EnsureAgent answers. */
   agents: Init<typeof wire.AgentInfoSchema>[] = [];
+  /** The agents that a client may connect to. */
+  pods: Init<typeof wire.AgentPodInfoSchema>[] = [];
+  /** The pods that the client has opened a connection to, in order. */
+  readonly forwarded: string[] = [];
   readonly intercepts = new Map<string, wire.InterceptInfo>();
   readonly #changed = new Emitter<void>();
   readonly #dials = new Emitter<wire.DialRequest>();
@@ -79,6 +86,8 @@ export class ScriptedManager {
             following(this.#changed, signal, () =>
               create(wire.InterceptInfoSnapshotSchema, { intercepts: [...this.intercepts.values()] }),
             ),
+          watchAgentPods: (_, { signal }) =>
+            following(this.#changed, signal, () => create(wire.AgentPodInfoSnapshotSchema, { agents: this.pods })),
           watchDial: (_, { signal }) => queued(this.#dials, signal),
           prepareIntercept: ({ interceptSpec }) => {
             this.prepared.push(interceptSpec ?? create(wire.InterceptSpecSchema));
@@ -110,7 +119,7 @@ export class ScriptedManager {
 
   /** A client's session with this manager, through what it takes for a cluster. */
   connect(options: Partial<SessionOptions> = {}): Promise<ManagerSession> {
-    return connectSession(this.#port, options);
+    return connectSession(this.#port, { kube: kubeOf(this.#port, this.forwarded), ...options });
   }
 
   remove(name: string): void {
@@ -200,14 +209,17 @@ export async function connectSession(port: number, options: Partial<SessionOptio
   return session;
 }
 
-function kubeOf(port: number): Kube {
+function kubeOf(port: number, forwarded: string[] = []): Kube {
   return {
     get: async (kind: Kind) =>
       kind.kind === 'Service' ? { spec: { selector: { app: 'traffic-manager' } } } : undefined,
     list: async () => [
       { metadata: { name: 'traffic-manager-0' }, status: { conditions: [{ type: 'Ready', status: 'True' }] } },
     ],
-    openPortForward: async () => connect({ host: '127.0.0.1', port }),
+    openPortForward: async ({ pod }: { pod: string }) => {
+      forwarded.push(pod);
+      return connect({ host: '127.0.0.1', port });
+    },
   } as unknown as Kube;
 }
 

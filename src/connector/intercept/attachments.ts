@@ -1,5 +1,5 @@
 import { type Clock, type Disposable, Emitter, type Logger } from '../../base/index.ts';
-import { parseVersion, type wire } from '../../protocol/index.ts';
+import { isOurName, parseVersion, type wire } from '../../protocol/index.ts';
 import type { Attachment, AttachRequest, PortProtocol } from '../contract.ts';
 import { badAttachRequest, managerTooOldFor, noSuchAttachment } from '../errors.ts';
 import type { ClusterDialer } from '../outbound/dial.ts';
@@ -194,7 +194,7 @@ export class Attachments implements Disposable {
  */
 function checkManager(plan: AttachPlan, version: wire.VersionInfo2 | undefined): void {
   const parsed = parseVersion(version?.version ?? '');
-  if (!version || !parsed || version.name.startsWith('Nearfield')) {
+  if (!version || !parsed || isOurName(version.name)) {
     return;
   }
   const isFiltered = plan.filters.pathFilters.length > 0 || Object.keys(plan.filters.headerFilters).length > 0;

@@ -38,7 +38,7 @@ export class AgentSessions implements Disposable {
   follow(agents: readonly wire.AgentPodInfo[], sessionId: string): void {
     const wanted = new Map(
       agents
-        .filter(({ intercepted, apiPort }) => intercepted && apiPort > 0)
+        .filter(({ apiPort }) => apiPort > 0)
         .map((each) => [`${each.namespace}/${each.podName}/${each.podId}`, each]),
     );
     for (const [key, open] of this.#open) {

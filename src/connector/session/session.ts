@@ -6,6 +6,7 @@ import type { Kube } from '../../kube/index.ts';
 import { errorOfConnect, parseVersion, productName, wire, wireVersion } from '../../protocol/index.ts';
 import { managerTooOld, notConnected } from '../errors.ts';
 import { Inbound } from '../inbound/inbound.ts';
+import { watchAgentPods } from './agent-pods.ts';
 import { AgentSessions } from './agents.ts';
 import { type ManagerLink, openManagerLink } from './link.ts';
 
@@ -53,6 +54,7 @@ export class ManagerSession {
   #linkScope: Scope | undefined;
   #sessionId = '';
   #watched = new Set<string>();
+  #pods: readonly wire.AgentPodInfo[] = [];
   intercepts: readonly wire.InterceptInfo[] = [];
   clusterInfo: wire.ClusterInfo | undefined;
   version: wire.VersionInfo2 | undefined;
@@ -270,6 +272,7 @@ export class ManagerSession {
     this.#follow(scope, 'intercepts', async (signal) => {
       for await (const { intercepts } of link.manager.watchIntercepts(session, { signal })) {
         this.intercepts = intercepts;
+        this.#followAgents();
         this.#intercepts.fire(intercepts);
       }
     });
@@ -314,10 +317,47 @@ export class ManagerSession {
     });
   }
 
+  /** Asks anew when there are intercepts in another namespace than before. */
   async #watchAgentPods(link: ManagerLink, signal: AbortSignal): Promise<void> {
-    for await (const { agents } of link.manager.watchAgentPods({ sessionId: this.#sessionId }, { signal })) {
-      this.#agents.follow(agents, this.#sessionId);
+    while (!signal.aborted) {
+      const namespaces = this.#attachedNamespaces();
+      const outdated = new AbortController();
+      const subscription = this.onInterceptsChanged(() => {
+        if (this.#attachedNamespaces().some((each) => !namespaces.includes(each))) {
+          outdated.abort();
+        }
+      });
+      const limit = AbortSignal.any([signal, outdated.signal]);
+      try {
+        for await (const pods of watchAgentPods(link.manager, this.#sessionId, namespaces, limit)) {
+          this.#pods = pods;
+          this.#followAgents();
+        }
+        if (!outdated.signal.aborted) {
+          return;
+        }
+      } catch (error) {
+        if (!outdated.signal.aborted) {
+          throw error;
+        }
+      } finally {
+        void subscription.dispose();
+      }
     }
+  }
+
+  #attachedNamespaces(): string[] {
+    const attached = this.intercepts.map(({ spec }) => spec?.namespace ?? '').filter(Boolean);
+    return [...new Set([this.#options.namespace, ...attached])].sort();
+  }
+
+  /** To every pod of what we intercept: managers up to 2.29 mark only one of them, and callers come to all. */
+  #followAgents(): void {
+    const ours = new Set(this.intercepts.map(({ spec }) => `${spec?.namespace}/${spec?.agent}`));
+    const wanted = this.#pods.filter(
+      ({ intercepted, namespace, workloadName }) => intercepted || ours.has(`${namespace}/${workloadName}`),
+    );
+    this.#agents.follow(wanted, this.#sessionId);
   }
 
   /** Runs a watch again and again for as long as its scope lives; what a peer does not have is not asked for twice. */

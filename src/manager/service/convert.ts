@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { parseIp } from '../../base/index.ts';
 import { wire } from '../../protocol/index.ts';
 import type { AgentSession, ClientSession, Store } from '../state/store.ts';
+import type { Items } from '../state/watch.ts';
 
 const { ACTIVE, WAITING, AGENT_ERROR, REMOVED, NO_AGENT } = wire.InterceptDispositionType;
 
@@ -11,24 +12,45 @@ export const kindNumbers = {
   StatefulSet: wire.WorkloadInfo_Kind.STATEFULSET,
 } as const;
 
+const byId = (a: { readonly id: string }, b: { readonly id: string }): number => (a.id < b.id ? -1 : 1);
+
 export function agentSnapshot(store: Store, namespaces: readonly string[]): wire.AgentInfoSnapshot {
   const agents = inNamespaces(store, new Set(namespaces)).map(({ info }) => info);
   return create(wire.AgentInfoSnapshotSchema, { agents });
 }
 
-export function agentPodSnapshot(store: Store, client: ClientSession): wire.AgentPodInfoSnapshot {
+export function agentItems(store: Store, namespaces: readonly string[]): Items<wire.AgentInfo> {
+  return new Map(
+    inNamespaces(store, new Set(namespaces)).map(({ id, info }) => [id, { version: info, value: () => info }]),
+  );
+}
+
+/** The agents that a client may connect to: where it is, in these namespaces, and of what it intercepts elsewhere. */
+export function agentPodItems(
+  store: Store,
+  client: ClientSession,
+  namespaces: readonly string[] = [],
+): Items<wire.AgentPodInfo> {
   const mine = [...store.intercepts.values()].filter((intercept) => intercept.clientSession?.sessionId === client.id);
   const attached = new Set(mine.map(({ spec }) => `${spec?.namespace}/${spec?.agent}`));
-  const namespaces = new Set([client.info.namespace, ...mine.map(({ spec }) => spec?.namespace ?? '')]);
-  const agents = inNamespaces(store, namespaces).map(({ info }) =>
-    toAgentPod(info, attached.has(`${info.namespace}/${info.name}`)),
+  const near = new Set([client.info.namespace, ...namespaces, ...mine.map(({ spec }) => spec?.namespace ?? '')]);
+  return new Map(
+    inNamespaces(store, near).map(({ id, info }) => {
+      const intercepted = attached.has(`${info.namespace}/${info.name}`);
+      const version = `${info.podIp} ${info.apiPort} ${info.version} ${intercepted}`;
+      return [id, { version, value: () => toAgentPod(info, intercepted) }];
+    }),
   );
+}
+
+export function agentPodSnapshot(store: Store, client: ClientSession): wire.AgentPodInfoSnapshot {
+  const agents = [...agentPodItems(store, client).values()].map(({ value }) => value());
   return create(wire.AgentPodInfoSnapshotSchema, { agents });
 }
 
 const inNamespaces = (store: Store, namespaces: ReadonlySet<string>): AgentSession[] => {
   const agents = [...namespaces].flatMap((namespace) => store.agentsIn(namespace));
-  return namespaces.size > 1 ? agents.sort((a, b) => (a.id < b.id ? -1 : 1)) : agents;
+  return namespaces.size > 1 ? agents.sort(byId) : agents;
 };
 
 /** Made once for all who watch: an object that is the same says that nothing has changed. */
@@ -47,6 +69,7 @@ function toAgentPod(info: wire.AgentInfo, intercepted: boolean): wire.AgentPodIn
       intercepted,
       workloadName: info.name,
       podId: info.podUid,
+      version: info.version,
     }),
   );
 }
@@ -67,6 +90,22 @@ function madeOnce<K extends object, T>(made: WeakMap<K, T>, from: K, make: () =>
  * session there is none, and the intercept's id, which holds it, is its name.
  */
 export function interceptSnapshot(store: Store, sessionId: string): wire.InterceptInfoSnapshot {
+  const { intercepts, shown } = interceptsFor(store, sessionId);
+  return create(wire.InterceptInfoSnapshotSchema, { intercepts: intercepts.map(shown) });
+}
+
+/** By the intercept's id, as it is shown: an id that is hidden is no key either. */
+export function interceptItems(store: Store, sessionId: string): Items<wire.InterceptInfo> {
+  const { intercepts, shown } = interceptsFor(store, sessionId);
+  return new Map(
+    intercepts.map((each, index) => [
+      sessionId === '' ? `${each.spec?.name ?? ''} ${index}` : each.id,
+      { version: each, value: () => shown(each) },
+    ]),
+  );
+}
+
+function interceptsFor(store: Store, sessionId: string) {
   const agent = store.agents.get(sessionId);
   const intercepts = [...store.intercepts.values()]
     .filter(({ spec, clientSession, disposition }) => {
@@ -76,11 +115,11 @@ export function interceptSnapshot(store: Store, sessionId: string): wire.Interce
       }
       return sessionId === '' || clientSession?.sessionId === sessionId;
     })
-    .sort((a, b) => (a.id < b.id ? -1 : 1));
+    .sort(byId);
   const isOwner = !agent && sessionId !== '';
-  return create(wire.InterceptInfoSnapshotSchema, {
-    intercepts: isOwner ? intercepts : intercepts.map((each) => withoutSecrets(each, agent !== undefined)),
-  });
+  const shown = (each: wire.InterceptInfo): wire.InterceptInfo =>
+    isOwner ? each : withoutSecrets(each, agent !== undefined);
+  return { intercepts, shown };
 }
 
 const plainIntercepts = {

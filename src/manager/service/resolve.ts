@@ -86,8 +86,9 @@ function resolvePodPort(
   if (!match) {
     throw badRequest(`${text.slice(0, 60)} is no further port`);
   }
-  const [, remote = '', local, protocol = 'TCP'] = match;
-  const target = choosePort(targets, workload, `${remote}/${protocol}`, '');
+  const [, remote = '', local, protocol] = match;
+  // Stock clients leave the protocol out, even when the person has said it: a name says enough.
+  const target = choosePort(targets, workload, protocol ? `${remote}/${protocol}` : remote, '');
   const { containerPort, protocol: found } = target;
   return { text: `${containerPort}:${local ?? containerPort}${found === 'UDP' ? '/UDP' : ''}`, target };
 }

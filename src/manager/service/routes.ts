@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Code, ConnectError, type ConnectRouter, type Interceptor, type ServiceImpl } from '@connectrpc/connect';
 import { type Clock, Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
-import { parseVersion, wire, wireVersion } from '../../protocol/index.ts';
+import { managerName, parseVersion, wire, wireVersion } from '../../protocol/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
@@ -11,6 +11,7 @@ import { gather, watchSnapshots } from '../state/watch.ts';
 import type { DialWatchers } from '../tunnel/watchers.ts';
 import { WorkloadBoards } from './board.ts';
 import { agentPodSnapshot, agentSnapshot, interceptSnapshot, kindNumbers } from './convert.ts';
+import { deltaWatches, until } from './deltas.ts';
 import type { Intercepts } from './intercepts.ts';
 
 export interface ServiceDeps {
@@ -38,10 +39,13 @@ const viewGatherMs = 50;
 
 /** The Manager service. Handlers validate, call the store, and return. */
 export function managerRoutes(deps: ServiceDeps): (router: ConnectRouter) => void {
+  const { store, clock } = deps;
+  const storeChanged = gather(store.onChanged, clock, storeGatherMs);
+  const watched = { ...watches(deps, storeChanged), ...deltaWatches(store, storeChanged) };
   return (router) =>
     router.service(
       wire.Manager,
-      { ...sessions(deps), ...watches(deps), ...attachments(deps), ...names(deps) },
+      { ...sessions(deps), ...watched, ...attachments(deps), ...names(deps) },
       { interceptors: [errorsToCodes(deps.log), deps.agents.interceptor] },
     );
 }
@@ -97,7 +101,7 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
     return store.addClient(id, info);
   };
   return {
-    version: () => ({ name: 'Nearfield Traffic Manager', version: wireVersion }),
+    version: () => ({ name: managerName, version: wireVersion }),
     getAgentImageFQN: () => ({ fQN: agentImage }),
     getClientConfig: () => ({ configYaml: new Uint8Array(0) }),
     getTelepresenceAPI: () => ({ port: 0 }),
@@ -152,8 +156,7 @@ function checkNames(names: Readonly<Record<string, string>>): void {
   }
 }
 
-function watches({ store, view, watchers, info, clock }: ServiceDeps): Impl {
-  const storeChanged = gather(store.onChanged, clock, storeGatherMs);
+function watches({ store, view, watchers, info, clock }: ServiceDeps, storeChanged: Event<void>): Impl {
   const viewChanged = gather(view.onChanged, clock, viewGatherMs);
   const boards = new WorkloadBoards({ store, view, onChanged: joined(storeChanged, viewChanged) });
   const print = (value: unknown): string =>
@@ -180,41 +183,37 @@ function watches({ store, view, watchers, info, clock }: ServiceDeps): Impl {
   }
   return {
     watchAgents: ({ sessionId }, { signal }) => {
-      const client = store.client(sessionId);
-      return watchSnapshots(storeChanged, signal, () => agentSnapshot(store, [client.info.namespace]), listed);
+      const { info: client, ended } = store.client(sessionId);
+      const limit = until(signal, ended);
+      return watchSnapshots(storeChanged, limit, () => agentSnapshot(store, [client.namespace]), listed);
     },
     watchAgentsNS: ({ session, namespaces }, { signal }) => {
-      store.client(session?.sessionId);
-      return watchSnapshots(storeChanged, signal, () => agentSnapshot(store, namespaces), listed);
+      const { ended } = store.client(session?.sessionId);
+      return watchSnapshots(storeChanged, until(signal, ended), () => agentSnapshot(store, namespaces), listed);
     },
     watchAgentPods: ({ sessionId }, { signal }) => {
       const client = store.client(sessionId);
-      return watchSnapshots(storeChanged, signal, () => agentPodSnapshot(store, client), listed);
+      const limit = until(signal, client.ended);
+      return watchSnapshots(storeChanged, limit, () => agentPodSnapshot(store, client), listed);
     },
     watchIntercepts: ({ sessionId }, { signal }) => {
-      if (sessionId && !store.agents.has(sessionId)) {
-        store.client(sessionId);
-      }
+      const limit = sessionId ? until(signal, store.session(sessionId).ended) : signal;
       return watchSnapshots(
         storeChanged,
-        signal,
+        limit,
         () => interceptSnapshot(store, sessionId),
         ({ intercepts }) => intercepts,
       );
     },
     watchWorkloads: ({ sessionInfo, namespace }, { signal }) => {
       const client = store.client(sessionInfo?.sessionId);
-      return boards.watch(namespace || client.info.namespace, signal);
+      return boards.watch(namespace || client.info.namespace, until(signal, client.ended));
     },
     watchClusterInfo: ({ sessionId }, { signal }) => {
-      store.client(sessionId);
-      return watchSnapshots(viewChanged, signal, cluster, (value) => value);
+      return watchSnapshots(viewChanged, until(signal, store.client(sessionId).ended), cluster, (value) => value);
     },
     watchDial: ({ sessionId }, { signal }) => {
-      if (!store.agents.has(sessionId)) {
-        store.client(sessionId);
-      }
-      return watchers.watch(sessionId, signal);
+      return watchers.watch(sessionId, until(signal, store.session(sessionId).ended));
     },
     watchLookupDNS: (_, { signal }) => forever(signal),
     watchLogLevel: (_, { signal }) => forever(signal),
@@ -276,6 +275,11 @@ function attachments({ store, intercepts }: ServiceDeps): Impl {
       const config = intercepts.planned(intercepts.find(name, namespace || client.info.namespace));
       // JSON is YAML too (YAML 1.2 §1.3): peers read either.
       return { data: new TextEncoder().encode(`${JSON.stringify(config, undefined, 2)}\n`) };
+    },
+    // Only agents that stand beside the pods would need it; ours stay until they are uninstalled.
+    releaseAgent: ({ session }) => {
+      store.client(session?.sessionId);
+      return empty;
     },
     uninstallAgents: async ({ sessionInfo, agents }) => {
       const client = store.client(sessionInfo?.sessionId);

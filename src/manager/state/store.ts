@@ -5,6 +5,8 @@ import { interceptExists, noSuchSession, tooManyIntercepts, tooManySessions } fr
 
 export interface ClientSession {
   readonly id: string;
+  /** Fires when the session is over: its watches end, and a peer that is still there notices and comes back. */
+  readonly ended: AbortSignal;
   readonly info: wire.ClientInfo;
   lastSeenMs: number;
   readonly leaseMs: number;
@@ -12,6 +14,7 @@ export interface ClientSession {
 
 export interface AgentSession {
   readonly id: string;
+  readonly ended: AbortSignal;
   readonly info: wire.AgentInfo;
   lastSeenMs: number;
 }
@@ -38,6 +41,7 @@ export class Store {
   readonly intercepts = new Map<string, wire.InterceptInfo>();
   /** Of each namespace, in the order of their ids; made when it is asked for. */
   readonly #agentsIn = new Map<string, readonly AgentSession[]>();
+  readonly #endings = new Map<string, AbortController>();
   readonly #changed = new Emitter<void>();
   readonly onChanged = this.#changed.event;
   readonly #clock: Clock;
@@ -53,7 +57,7 @@ export class Store {
       this.#makeRoom();
     }
     const leaseMs = info.product === 'nearfield' ? ownLeaseMs : stockLeaseMs;
-    const session = { id, info, lastSeenMs: this.#clock.nowMs(), leaseMs };
+    const session = { id, info, ended: this.#endingOf(id), lastSeenMs: this.#clock.nowMs(), leaseMs };
     this.clients.set(id, session);
     this.#changed.fire();
     return session;
@@ -79,11 +83,16 @@ export class Store {
     return session;
   }
 
+  /** A client's or an agent's. */
+  session(id: string): ClientSession | AgentSession {
+    return this.agents.get(id) ?? this.client(id);
+  }
+
   /** A new agent makes intercepts of its workload wait for its review again. */
   addAgent(id: string, info: wire.AgentInfo): void {
     this.#agentsIn.delete(this.agents.get(id)?.info.namespace ?? '');
     this.#agentsIn.delete(info.namespace);
-    this.agents.set(id, { id, info, lastSeenMs: this.#clock.nowMs() });
+    this.agents.set(id, { id, info, ended: this.#endingOf(id), lastSeenMs: this.#clock.nowMs() });
     for (const intercept of this.#interceptsOf(info)) {
       if (intercept.disposition === NO_AGENT) {
         this.#put({ ...intercept, disposition: WAITING, message: '' });
@@ -115,6 +124,15 @@ export class Store {
       return;
     }
     this.#changed.fire();
+    this.#endings.get(id)?.abort();
+    this.#endings.delete(id);
+  }
+
+  /** Who arrives again under the same id goes on. */
+  #endingOf(id: string): AbortSignal {
+    const controller = this.#endings.get(id) ?? new AbortController();
+    this.#endings.set(id, controller);
+    return controller.signal;
   }
 
   #removeAgent(agent: AgentSession): void {

@@ -77,3 +77,40 @@ export function gather(event: Event<void>, clock: Clock, periodMs: number): Even
   });
   return gathered.event;
 }
+
+/** What a watch is about at one moment, by key: `version` is another one whenever the thing is. */
+export type Items<T> = ReadonlyMap<string, { readonly version: unknown; readonly value: () => T }>;
+
+export interface Delta<T> {
+  readonly upserts: Record<string, T>;
+  readonly removals: string[];
+}
+
+/** Each call answers what has changed since the one before; the first one everything, even if it is nothing. */
+export function deltasOf<T>(items: () => Items<T>): () => Delta<T> | undefined {
+  let known: ReadonlyMap<string, unknown> | undefined;
+  return () => {
+    const present = items();
+    const changed = [...present].filter(([key, { version }]) => !known?.has(key) || known.get(key) !== version);
+    const removals = [...(known?.keys() ?? [])].filter((key) => !present.has(key));
+    const isFirst = known === undefined;
+    known = new Map([...present].map(([key, { version }]) => [key, version]));
+    return isFirst || changed.length > 0 || removals.length > 0
+      ? { upserts: Object.fromEntries(changed.map(([key, { value }]) => [key, value()])), removals }
+      : undefined;
+  };
+}
+
+/** The changes themselves, one after the other; those that come while the reader is busy are joined. */
+export async function* watchDeltas<T>(
+  onChanged: Event<void>,
+  signal: AbortSignal,
+  next: () => T | undefined,
+): AsyncGenerator<T> {
+  let count = 0;
+  for await (const delta of watchSnapshots(onChanged, signal, next, () => String(count++))) {
+    if (delta !== undefined) {
+      yield delta;
+    }
+  }
+}

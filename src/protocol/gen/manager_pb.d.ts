@@ -876,6 +876,32 @@ export declare type EnsureAgentRequest = Message<"telepresence.manager.EnsureAge
 export declare const EnsureAgentRequestSchema: GenMessage<EnsureAgentRequest>;
 
 /**
+ * @generated from message telepresence.manager.ReleaseAgentRequest
+ */
+export declare type ReleaseAgentRequest = Message<"telepresence.manager.ReleaseAgentRequest"> & {
+  /**
+   * @generated from field: telepresence.manager.SessionInfo session = 1;
+   */
+  session?: SessionInfo | undefined;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string namespace = 3;
+   */
+  namespace: string;
+};
+
+/**
+ * Describes the message telepresence.manager.ReleaseAgentRequest.
+ * Use `create(ReleaseAgentRequestSchema)` to create a new message.
+ */
+export declare const ReleaseAgentRequestSchema: GenMessage<ReleaseAgentRequest>;
+
+/**
  * @generated from message telepresence.manager.RemoveInterceptRequest2
  */
 export declare type RemoveInterceptRequest2 = Message<"telepresence.manager.RemoveInterceptRequest2"> & {
@@ -1074,6 +1100,13 @@ export declare type AgentPodInfo = Message<"telepresence.manager.AgentPodInfo"> 
    * @generated from field: string pod_id = 7;
    */
   podId: string;
+
+  /**
+   * since 2.31
+   *
+   * @generated from field: string version = 10;
+   */
+  version: string;
 };
 
 /**
@@ -1097,6 +1130,121 @@ export declare type AgentPodInfoSnapshot = Message<"telepresence.manager.AgentPo
  * Use `create(AgentPodInfoSnapshotSchema)` to create a new message.
  */
 export declare const AgentPodInfoSnapshotSchema: GenMessage<AgentPodInfoSnapshot>;
+
+/**
+ * @generated from message telepresence.manager.AgentInfoDelta
+ */
+export declare type AgentInfoDelta = Message<"telepresence.manager.AgentInfoDelta"> & {
+  /**
+   * by session id
+   *
+   * @generated from field: map<string, telepresence.manager.AgentInfo> upserts = 1;
+   */
+  upserts: { [key: string]: AgentInfo };
+
+  /**
+   * @generated from field: repeated string removals = 2;
+   */
+  removals: string[];
+};
+
+/**
+ * Describes the message telepresence.manager.AgentInfoDelta.
+ * Use `create(AgentInfoDeltaSchema)` to create a new message.
+ */
+export declare const AgentInfoDeltaSchema: GenMessage<AgentInfoDelta>;
+
+/**
+ * @generated from message telepresence.manager.InterceptInfoDelta
+ */
+export declare type InterceptInfoDelta = Message<"telepresence.manager.InterceptInfoDelta"> & {
+  /**
+   * by intercept id
+   *
+   * @generated from field: map<string, telepresence.manager.InterceptInfo> upserts = 1;
+   */
+  upserts: { [key: string]: InterceptInfo };
+
+  /**
+   * @generated from field: repeated string removals = 2;
+   */
+  removals: string[];
+};
+
+/**
+ * Describes the message telepresence.manager.InterceptInfoDelta.
+ * Use `create(InterceptInfoDeltaSchema)` to create a new message.
+ */
+export declare const InterceptInfoDeltaSchema: GenMessage<InterceptInfoDelta>;
+
+/**
+ * @generated from message telepresence.manager.AgentPodInfoDelta
+ */
+export declare type AgentPodInfoDelta = Message<"telepresence.manager.AgentPodInfoDelta"> & {
+  /**
+   * by session id
+   *
+   * @generated from field: map<string, telepresence.manager.AgentPodInfo> upserts = 1;
+   */
+  upserts: { [key: string]: AgentPodInfo };
+
+  /**
+   * @generated from field: repeated string removals = 2;
+   */
+  removals: string[];
+};
+
+/**
+ * Describes the message telepresence.manager.AgentPodInfoDelta.
+ * Use `create(AgentPodInfoDeltaSchema)` to create a new message.
+ */
+export declare const AgentPodInfoDeltaSchema: GenMessage<AgentPodInfoDelta>;
+
+/**
+ * @generated from message telepresence.manager.SessionEventsRequest
+ */
+export declare type SessionEventsRequest = Message<"telepresence.manager.SessionEventsRequest"> & {
+  /**
+   * @generated from field: telepresence.manager.SessionInfo session = 1;
+   */
+  session?: SessionInfo | undefined;
+
+  /**
+   * beside the connected one
+   *
+   * @generated from field: repeated string namespaces = 2;
+   */
+  namespaces: string[];
+};
+
+/**
+ * Describes the message telepresence.manager.SessionEventsRequest.
+ * Use `create(SessionEventsRequestSchema)` to create a new message.
+ */
+export declare const SessionEventsRequestSchema: GenMessage<SessionEventsRequest>;
+
+/**
+ * one of the two
+ *
+ * @generated from message telepresence.manager.SessionEventsDelta
+ */
+export declare type SessionEventsDelta = Message<"telepresence.manager.SessionEventsDelta"> & {
+  /**
+   * @generated from field: telepresence.manager.AgentPodInfoDelta agent_pods = 1;
+   */
+  agentPods?: AgentPodInfoDelta | undefined;
+
+  /**
+   * @generated from field: telepresence.manager.InterceptInfoDelta intercepts = 2;
+   */
+  intercepts?: InterceptInfoDelta | undefined;
+};
+
+/**
+ * Describes the message telepresence.manager.SessionEventsDelta.
+ * Use `create(SessionEventsDeltaSchema)` to create a new message.
+ */
+export declare const SessionEventsDeltaSchema: GenMessage<SessionEventsDelta>;
 
 /**
  * @generated from message telepresence.manager.WorkloadInfo
@@ -2026,6 +2174,54 @@ export declare const Manager: GenService<{
     methodKind: "unary";
     input: typeof LookupRequestSchema;
     output: typeof LookupResponseSchema;
+  },
+  /**
+   * @generated from rpc telepresence.manager.Manager.WatchAgentsDelta
+   */
+  watchAgentsDelta: {
+    methodKind: "server_streaming";
+    input: typeof SessionInfoSchema;
+    output: typeof AgentInfoDeltaSchema;
+  },
+  /**
+   * @generated from rpc telepresence.manager.Manager.WatchInterceptsDelta
+   */
+  watchInterceptsDelta: {
+    methodKind: "server_streaming";
+    input: typeof SessionInfoSchema;
+    output: typeof InterceptInfoDeltaSchema;
+  },
+  /**
+   * @generated from rpc telepresence.manager.Manager.WatchAgentPodsDelta
+   */
+  watchAgentPodsDelta: {
+    methodKind: "server_streaming";
+    input: typeof SessionInfoSchema;
+    output: typeof AgentPodInfoDeltaSchema;
+  },
+  /**
+   * @generated from rpc telepresence.manager.Manager.WatchAgentPodsInNamespacesDelta
+   */
+  watchAgentPodsInNamespacesDelta: {
+    methodKind: "server_streaming";
+    input: typeof AgentsRequestSchema;
+    output: typeof AgentPodInfoDeltaSchema;
+  },
+  /**
+   * @generated from rpc telepresence.manager.Manager.WatchSessionEvents
+   */
+  watchSessionEvents: {
+    methodKind: "server_streaming";
+    input: typeof SessionEventsRequestSchema;
+    output: typeof SessionEventsDeltaSchema;
+  },
+  /**
+   * @generated from rpc telepresence.manager.Manager.ReleaseAgent
+   */
+  releaseAgent: {
+    methodKind: "unary";
+    input: typeof ReleaseAgentRequestSchema;
+    output: typeof EmptySchema;
   },
 }>;
 

@@ -1,4 +1,5 @@
 import {
+  constants,
   createServer,
   Http2ServerRequest,
   Http2ServerResponse,
@@ -34,6 +35,12 @@ const firstWordMs = 15_000;
 /** NGHTTP2_REFUSED_STREAM: nothing was done, which gRPC reads as “unavailable”. */
 const refusedCode = 7;
 const cancelCode = 8;
+
+/**
+ * The library makes a URL of a request, and throws for an authority that is in none; stock clients name the pod's uid
+ * there, behind an escaped `#`. Whom a peer takes us for says nothing: it came by a port-forward.
+ */
+const authority = 'nearfield';
 
 export interface GrpcServerOptions {
   readonly clock: Clock;
@@ -98,8 +105,15 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       stream.once('end', () => void limit.dispose());
       // Who opens calls by the thousand and takes them back in the same breath costs no more than the streams.
       setImmediate(() => {
-        if (!stream.destroyed && !stream.closed) {
-          adapter(new MeteredRequest(stream, headers, rawHeaders, guests), new Http2ServerResponse(stream));
+        if (stream.destroyed || stream.closed) {
+          return;
+        }
+        try {
+          const known = { ...headers, ':authority': authority };
+          adapter(new MeteredRequest(stream, known, rawHeaders, guests), new Http2ServerResponse(stream));
+        } catch {
+          // A path can be as wrong as an authority.
+          stream.close(constants.NGHTTP2_PROTOCOL_ERROR);
         }
       });
     }

@@ -26,7 +26,7 @@ export interface OpenHttp2Options {
   readonly signal?: AbortSignal;
 }
 
-/** An HTTP/2 session with our windows over a duplex or to an address, kept alive by PING. */
+/** An HTTP/2 session with our windows over a duplex or to an address, kept alive by small calls. */
 export async function openHttp2(
   /** `localAddress`: which of the machine's addresses the peer is to see. */
   over: Duplex | { readonly host: string; readonly port: number; readonly localAddress?: string | undefined },
@@ -62,8 +62,32 @@ export async function openHttp2(
     throw noHttp2Session(error);
   }
   session.setLocalWindowSize(connectionWindowBytes);
-  keepAlive(session, options.clock);
+  keepAlive(session, options.clock, (answered) => askByCall(session, answered));
   return session;
+}
+
+/**
+ * Servers of the Go library take more than a few PINGs in five minutes for an attack, and end the session with “too
+ * many pings” unless they have sent something themselves in between: what they send in answer to a call. It has no body,
+ * so that it waits for no window, and whatever the answer is, somebody gave it.
+ */
+function askByCall(session: ClientHttp2Session, answered: () => void): void {
+  if (session.closed) {
+    // The far side takes no new calls; those that it has go on.
+    session.ping(answered);
+    return;
+  }
+  const call = session.request(
+    { ':method': 'POST', ':path': '/grpc.health.v1.Health/Check', 'content-type': 'application/grpc', te: 'trailers' },
+    { endStream: true },
+  );
+  call.on('error', () => undefined);
+  call.once('close', () => {
+    if (!session.destroyed) {
+      answered();
+    }
+  });
+  call.resume();
 }
 
 /** One PING out of turn, with little time to answer: after sleep, who is not there at once is gone. */
@@ -81,11 +105,15 @@ export function pingNow(session: ClientHttp2Session | ServerHttp2Session, clock:
 }
 
 /**
- * Destroys the session when a PING stays unanswered and nothing else comes either: a dead far side is otherwise never
+ * Destroys the session when a PING, or `ask` in its place, stays unanswered and nothing else comes either: a dead far side is otherwise never
  * noticed. On a slow line the answer waits behind megabytes of other bytes, and a loop that was held up finds it only
  * after its timers: so bytes count as life, and one look that finds none is followed by another.
  */
-export function keepAlive(session: ClientHttp2Session | ServerHttp2Session, clock: Clock): Disposable {
+export function keepAlive(
+  session: ClientHttp2Session | ServerHttp2Session,
+  clock: Clock,
+  ask: (answered: () => void) => void = (answered) => void session.ping(answered),
+): Disposable {
   let waiting: Disposable | undefined;
   const received = (): number => (session.destroyed ? 0 : session.socket.bytesRead);
   const wait = (before: number, looksLeft: number): void => {
@@ -105,7 +133,7 @@ export function keepAlive(session: ClientHttp2Session | ServerHttp2Session, cloc
       return;
     }
     wait(received(), looks - 1);
-    session.ping(() => {
+    ask(() => {
       void waiting?.dispose();
       waiting = undefined;
     });

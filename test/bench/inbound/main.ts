@@ -15,6 +15,7 @@ import { agentMemory, type Deployed, deployWorkloads, type Row, rows } from './r
 
 const rounds = Number(process.env['NEARFIELD_BENCH_ROUNDS'] ?? 3);
 const seconds = '3';
+const stalledPort = 9100;
 
 const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
@@ -68,6 +69,20 @@ try {
   const life = await step('attaching and leaving', () =>
     measureLife({ cluster, headless, address: workloads.carried.address }),
   );
+  // Whoever listens in and never reads must not be felt by the caller.
+  const stalled = await workstation.give(process.execPath, 'stalled');
+  const silent = `require('node:net').createServer((socket) => socket.pause()).listen(${stalledPort}, '127.0.0.1')`;
+  workstation.start([stalled, '-e', silent], join(workstation.home, 'stalled.log'));
+  const tapped = new Map(rows.map(({ name }) => [name, [] as number[]]));
+  await headless.nearfield('wiretap', 'deployment/carried', '--namespace', 'bench', '--port', `${stalledPort}:tcp`);
+  for (let number = 1; number <= rounds; number++) {
+    await step(`beside a wiretap that stands still, round ${number} of ${rounds}`, async () => {
+      for (const row of rows.filter(({ program }) => program === 'load')) {
+        tapped.get(row.name)?.push(await call(row, workloads.carried));
+      }
+    });
+  }
+  await headless.nearfield('leave', 'carried-bench');
   const reached = new Map(rows.map(({ name }) => [name, [] as number[]]));
   for (const program of ['load', 'http'] as const) {
     const port = program === 'load' ? '9000:tcp' : '8080:http';
@@ -88,6 +103,13 @@ try {
     const [a, b] = [median(plain), median(carried)];
     return `| ${row.name} | ${withUnit(a, row)} | ${withUnit(b, row)} | ${(b / a).toFixed(2)} | ${row.passGoal} |`;
   });
+  const listened = rows
+    .filter(({ program }) => program === 'load')
+    .map((row) => {
+      const [a, b] = [median(passed.get(row.name)?.carried ?? []), median(tapped.get(row.name) ?? [])];
+      const goal = row.unit === 'µs' ? '≤ 1.1' : '≥ 0.9';
+      return `| ${row.name} | ${withUnit(b, row)} | ${(b / a).toFixed(2)} | ${goal} |`;
+    });
   const diverted = rows.map(
     (row) => `| ${row.name} | ${withUnit(median(reached.get(row.name) ?? []), row)} | ${row.reachGoal} |`,
   );
@@ -101,6 +123,10 @@ developer's machine share. Compare the ratios: absolute figures are this machine
 ${passing.join('\n')}
 
 The agent's memory after it: ${memory}.
+
+| Pod → service, beside a wiretap whose copy stands still | through the agent | over passing through | goal |
+|---|---|---|---|
+${listened.join('\n')}
 
 | Pod → developer's machine | Nearfield | goal |
 |---|---|---|

@@ -102,6 +102,14 @@ test('a call in the name of an unknown session is not found', async () => {
   );
 });
 
+test('a stock client reads in the first words that it is forgotten, and comes back', async () => {
+  const prepared = manager.prepareIntercept({ session: { sessionId: 'nobody' }, interceptSpec: interceptSpec() });
+  await assert.rejects(
+    prepared,
+    (error) => failsWith(Code.NotFound)(error) && (error as ConnectError).rawMessage.startsWith('Client session '),
+  );
+});
+
 test('what is not built answers unimplemented, so that peers fall back', async () => {
   await assert.rejects(manager.updateIntercept({}), failsWith(Code.Unimplemented));
 });

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { EventEmitter } from 'node:events';
-import type { ClientHttp2Session } from 'node:http2';
+import { EventEmitter, once } from 'node:events';
+import { type ClientHttp2Session, createServer, type ServerHttp2Session } from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { keepAlive } from '../../../src/protocol/transport/session.ts';
+import { keepAlive, openHttp2 } from '../../../src/protocol/transport/session.ts';
+import { waitFor } from '../../cluster/shell.ts';
 import { HandClock } from '../manager/hand-clock.ts';
 
 /** As much of a session as is looked at: its bytes come by hand, and so do the answers to its PINGs. */
@@ -62,4 +64,66 @@ test('a session whose PINGs are answered stays, and asks again every ten seconds
   }
   clock.advance(9_000);
   assert.equal(session.destroyed, false);
+});
+
+/** A server that counts, and answers calls only while it is told to. */
+async function countingServer() {
+  const seen = { pings: 0, calls: 0, isAnswering: true };
+  const sessions: ServerHttp2Session[] = [];
+  const server = createServer();
+  server.on('session', (session) => {
+    sessions.push(session);
+    session.on('ping', () => {
+      seen.pings++;
+    });
+  });
+  server.on('stream', (stream) => {
+    seen.calls++;
+    if (seen.isAnswering) {
+      stream.respond({ ':status': 200, 'grpc-status': '12' }, { endStream: true });
+    }
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const close = (): void => {
+    for (const each of sessions) {
+      each.destroy();
+    }
+    server.close();
+  };
+  return { seen, port: (server.address() as AddressInfo).port, close };
+}
+
+test('a quiet session is kept alive by calls: Go’s servers end one that only sends PINGs', async () => {
+  const { seen, port, close } = await countingServer();
+  const clock = new HandClock();
+  const session = await openHttp2({ host: '127.0.0.1', port }, { clock });
+  try {
+    for (let round = 1; round <= 5; round++) {
+      clock.advance(10_000);
+      await waitFor('an answer', 5_000, () => (seen.calls === round && clock.timers === 1 ? true : undefined));
+    }
+    assert.deepEqual([seen.pings, session.destroyed], [0, false]);
+  } finally {
+    session.destroy();
+    close();
+  }
+});
+
+test('a far side that answers no call and sends nothing is given up as well', async () => {
+  const { seen, port, close } = await countingServer();
+  const clock = new HandClock();
+  const session = await openHttp2({ host: '127.0.0.1', port }, { clock });
+  try {
+    seen.isAnswering = false;
+    clock.advance(10_000);
+    await waitFor('the call', 5_000, () => (seen.calls === 1 ? true : undefined));
+    clock.advance(2_500);
+    clock.advance(2_500);
+    clock.advance(2_500);
+    assert.equal(session.destroyed, true);
+  } finally {
+    session.destroy();
+    close();
+  }
 });
