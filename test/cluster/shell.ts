@@ -33,7 +33,11 @@ export async function succeeds(file: string, args: readonly string[], options: R
 }
 
 /** Asks again until `check` answers something, or says what was waited for. */
-export async function waitFor<T>(what: string, limitMs: number, check: () => Promise<T | undefined>): Promise<T> {
+export async function waitFor<T>(
+  what: string,
+  limitMs: number,
+  check: () => Promise<T | undefined> | T | undefined,
+): Promise<T> {
   const end = performance.now() + limitMs;
   let last: unknown;
   for (;;) {

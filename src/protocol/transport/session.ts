@@ -19,6 +19,10 @@ const pingTimeoutMs = 5_000;
 const pingNowTimeoutMs = 3_000;
 /** How often within that time it is looked for bytes. */
 const looks = 2;
+/** A PING that waits behind an upload on a slow line: as long as so much of it leaves between two looks, it is on its way. */
+const movedBytes = 16 * 1024;
+/** What leaves may only fill the buffers in front of somebody who is gone: it counts for half a minute at most. */
+const maxLooksForMoved = 12;
 const openTimeoutMs = 10_000;
 
 export interface OpenHttp2Options {
@@ -107,7 +111,8 @@ export function pingNow(session: ClientHttp2Session | ServerHttp2Session, clock:
 /**
  * Destroys the session when a PING, or `ask` in its place, stays unanswered and nothing else comes either: a dead far side is otherwise never
  * noticed. On a slow line the answer waits behind megabytes of other bytes, and a loop that was held up finds it only
- * after its timers: so bytes count as life, and one look that finds none is followed by another.
+ * after its timers: so bytes count as life, and one look that finds none is followed by another. An upload gets few bytes
+ * back, so what leaves counts too, for a while.
  */
 export function keepAlive(
   session: ClientHttp2Session | ServerHttp2Session,
@@ -115,14 +120,16 @@ export function keepAlive(
   ask: (answered: () => void) => void = (answered) => void session.ping(answered),
 ): Disposable {
   let waiting: Disposable | undefined;
-  const received = (): number => (session.destroyed ? 0 : session.socket.bytesRead);
-  const wait = (before: number, looksLeft: number): void => {
+  const bytes = (): Bytes => (session.destroyed ? { bytesRead: 0, bytesWritten: 0 } : bytesOf(session.socket));
+  const wait = (before: Bytes, looksLeft: number, movesLeft: number): void => {
     waiting = clock.after(pingTimeoutMs / looks, () => {
-      const now = received();
-      if (now !== before) {
-        wait(now, looks - 1);
+      const now = bytes();
+      if (now.bytesRead !== before.bytesRead) {
+        wait(now, looks - 1, maxLooksForMoved);
+      } else if (now.bytesWritten - before.bytesWritten >= movedBytes && movesLeft > 0) {
+        wait(now, looks - 1, movesLeft - 1);
       } else if (looksLeft > 0) {
-        wait(before, looksLeft - 1);
+        wait(now, looksLeft - 1, movesLeft);
       } else {
         session.destroy();
       }
@@ -132,7 +139,7 @@ export function keepAlive(
     if (waiting || session.destroyed) {
       return;
     }
-    wait(received(), looks - 1);
+    wait(bytes(), looks - 1, maxLooksForMoved);
     ask(() => {
       void waiting?.dispose();
       waiting = undefined;
@@ -145,3 +152,10 @@ export function keepAlive(
   session.once('close', stop);
   return { dispose: stop };
 }
+
+interface Bytes {
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+}
+
+const bytesOf = ({ bytesRead, bytesWritten }: Bytes): Bytes => ({ bytesRead, bytesWritten });

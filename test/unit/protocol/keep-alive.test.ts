@@ -10,7 +10,7 @@ import { HandClock } from '../manager/hand-clock.ts';
 /** As much of a session as is looked at: its bytes come by hand, and so do the answers to its PINGs. */
 class FakeSession extends EventEmitter {
   destroyed = false;
-  readonly socket = { bytesRead: 0 };
+  readonly socket = { bytesRead: 0, bytesWritten: 0 };
   readonly pings: (() => void)[] = [];
 
   ping(answered: () => void): boolean {
@@ -52,6 +52,29 @@ test('an answer that waits behind other bytes is waited for, until the bytes sto
   assert.equal(session.destroyed, false);
   assert.equal(session.pings.length, 1, 'one at a time');
   clock.advance(7_500);
+  assert.equal(session.destroyed, true);
+});
+
+test('a PING behind a slow upload is waited for while the upload moves, and not for ever', () => {
+  const { session, clock } = setup();
+  clock.advance(10_000);
+  for (let second = 0; second < 30; second++) {
+    session.socket.bytesWritten += 20_000;
+    clock.advance(1_000);
+  }
+  assert.equal(session.destroyed, false);
+  for (let second = 0; second < 10; second++) {
+    session.socket.bytesWritten += 20_000;
+    clock.advance(1_000);
+  }
+  assert.equal(session.destroyed, true, 'bytes that leave are no answer');
+});
+
+test('the PING itself is no upload', () => {
+  const { session, clock } = setup();
+  clock.advance(10_000);
+  session.socket.bytesWritten += 17;
+  clock.advance(5_000);
   assert.equal(session.destroyed, true);
 });
 
