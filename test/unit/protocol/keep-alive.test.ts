@@ -77,9 +77,14 @@ async function countingServer() {
       seen.pings++;
     });
   });
-  server.on('stream', (stream) => {
+  server.on('stream', (stream, headers) => {
     seen.calls++;
-    if (seen.isAnswering) {
+    // Go's servers leave a call open that they know, and whose message does not come.
+    if (
+      seen.isAnswering &&
+      !headers[':path']?.startsWith('/telepresence.') &&
+      !headers[':path']?.startsWith('/grpc.')
+    ) {
       stream.respond({ ':status': 200, 'grpc-status': '12' }, { endStream: true });
     }
   });
