@@ -73,7 +73,8 @@ export async function openHttp2(
 /**
  * Servers of the Go library take more than a few PINGs in five minutes for an attack, and end the session with “too
  * many pings” unless they have sent something themselves in between: what they send in answer to a call. It has no body,
- * so that it waits for no window, and whatever the answer is, somebody gave it.
+ * so that it waits for no window; nobody has such a service, so that it is answered without one. (A call that is known
+ * they leave open, and wait for its message.) Whatever the answer is, somebody gave it.
  */
 function askByCall(session: ClientHttp2Session, answered: () => void): void {
   if (session.closed) {
@@ -82,7 +83,7 @@ function askByCall(session: ClientHttp2Session, answered: () => void): void {
     return;
   }
   const call = session.request(
-    { ':method': 'POST', ':path': '/grpc.health.v1.Health/Check', 'content-type': 'application/grpc', te: 'trailers' },
+    { ':method': 'POST', ':path': '/nearfield.Life/Ask', 'content-type': 'application/grpc', te: 'trailers' },
     { endStream: true },
   );
   call.on('error', () => undefined);

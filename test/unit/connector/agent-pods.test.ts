@@ -77,7 +77,7 @@ test('every pod of an intercepted workload is connected to, whichever the manage
   manager.intercepts.set('web', create(wire.InterceptInfoSchema, { id: 'session:web', spec }));
   const session = await manager.connect();
   try {
-    await waitFor('a connection to both pods', 10_000, () =>
+    await waitFor('a connection to both pods', 10_000, async () =>
       new Set(manager.forwarded.filter(name)).size === 2 ? true : undefined,
     );
     assert.deepEqual([...new Set(manager.forwarded.filter(name))].sort(), ['web-1', 'web-2']);

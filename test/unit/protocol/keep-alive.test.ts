@@ -100,9 +100,14 @@ async function countingServer() {
       seen.pings++;
     });
   });
-  server.on('stream', (stream) => {
+  server.on('stream', (stream, headers) => {
     seen.calls++;
-    if (seen.isAnswering) {
+    // Go's servers leave a call open that they know, and whose message does not come.
+    if (
+      seen.isAnswering &&
+      !headers[':path']?.startsWith('/telepresence.') &&
+      !headers[':path']?.startsWith('/grpc.')
+    ) {
       stream.respond({ ':status': 200, 'grpc-status': '12' }, { endStream: true });
     }
   });
@@ -124,7 +129,7 @@ test('a quiet session is kept alive by calls: Go’s servers end one that only s
   try {
     for (let round = 1; round <= 5; round++) {
       clock.advance(10_000);
-      await waitFor('an answer', 5_000, () => (seen.calls === round && clock.timers === 1 ? true : undefined));
+      await waitFor('an answer', 5_000, async () => (seen.calls === round && clock.timers === 1 ? true : undefined));
     }
     assert.deepEqual([seen.pings, session.destroyed], [0, false]);
   } finally {
@@ -140,7 +145,7 @@ test('a far side that answers no call and sends nothing is given up as well', as
   try {
     seen.isAnswering = false;
     clock.advance(10_000);
-    await waitFor('the call', 5_000, () => (seen.calls === 1 ? true : undefined));
+    await waitFor('the call', 5_000, async () => (seen.calls === 1 ? true : undefined));
     clock.advance(2_500);
     clock.advance(2_500);
     clock.advance(2_500);
