@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { safeParse } from 'valibot';
-import { type Clock, type Logger, Scope } from '../base/index.ts';
+import { type Clock, type Logger, type LogLevelSwitch, parseLogLevel, Scope } from '../base/index.ts';
 import {
   Agent,
   agentHealthPort,
@@ -32,6 +32,8 @@ export interface AgentDeps {
   readonly log: Logger;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly relay?: Relay | undefined;
+  /** That of `log`: the configuration and whoever asks for it set it. */
+  readonly logLevel?: LogLevelSwitch | undefined;
 }
 
 const mechanisms = ['tcp', 'http'].map((name) => ({ name, product: 'nearfield', version: wireVersion }));
@@ -58,8 +60,9 @@ export interface RunningAgent {
 }
 
 /** Builds and starts the traffic-agent: forwarders first, so that the pod serves whatever becomes of the manager. */
-export async function startAgent({ clock, log, environment, relay }: AgentDeps): Promise<RunningAgent> {
+export async function startAgent({ clock, log, environment, relay, logLevel }: AgentDeps): Promise<RunningAgent> {
   const config = parseSidecarConfig(environment.AGENT_CONFIG);
+  logLevel?.configure(parseLogLevel(config.logLevel ?? '') ?? 'info');
   const podIp = environment._TEL_AGENT_POD_IP ?? '';
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
   scope.defer(() => relay?.dispose());
@@ -79,6 +82,11 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
   let link: ManagerLink | undefined;
 
   const forwarders = await openPorts(config, scope, { podIp, diverter, relay, clock, log: log.child('port') });
+  const checkKnown = async (sessionId = ''): Promise<void> => {
+    if (!(await known.has(sessionId))) {
+      throw new ConnectError('the session is not known here', Code.PermissionDenied);
+    }
+  };
   const grpc = createGrpcServer({
     clock,
     service: 'agent',
@@ -86,11 +94,12 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
     routes: (router) =>
       router.service(Agent, {
         version: () => ({ name: 'Nearfield Traffic Agent', version: wireVersion }),
-        watchDial: ({ sessionId }, { signal }) => diverter.watch(sessionId, signal),
+        watchDial: async function* ({ sessionId }, { signal }) {
+          await checkKnown(sessionId);
+          yield* diverter.watch(sessionId, signal);
+        },
         lookup: async ({ session, name }) => {
-          if (!(await known.has(session?.sessionId ?? ''))) {
-            throw new ConnectError('the session is not known here', Code.PermissionDenied);
-          }
+          await checkKnown(session?.sessionId);
           return { ips: (await names.addresses(name)).map((ip) => Uint8Array.from(ip)) };
         },
       }),
@@ -127,6 +136,13 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
     },
     onConnected: () => {
       isReady = true;
+    },
+    onLogLevel: (text, durationMs) => {
+      const level = parseLogLevel(text);
+      if (level) {
+        log.info('the log level changes', { level, durationMs });
+        logLevel?.set(level, durationMs || undefined);
+      }
     },
     dialFor: (stream, info) => outbound.dialFor(stream, info),
     lookup: (name, qtype) => names.lookup(name, qtype),

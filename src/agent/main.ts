@@ -1,13 +1,15 @@
 import { join } from 'node:path';
-import { createLogger, formatJsonLine, systemClock } from '../base/index.ts';
+import { createLogger, formatJsonLine, LogLevelSwitch, systemClock } from '../base/index.ts';
 import { startAgent } from './agent.ts';
 import { drain } from './drain.ts';
 import { loadRelay } from './relay/relay.ts';
 
 /** Composition root of the traffic-agent. */
 async function main(): Promise<void> {
+  const logLevel = new LogLevelSwitch(systemClock, 'info');
   const log = createLogger({
     wallMs: () => systemClock.wallMs(),
+    level: logLevel.level,
     sink: (line) => process.stdout.write(`${formatJsonLine(line)}\n`),
   });
   const fatal = (error: unknown): void => {
@@ -20,6 +22,7 @@ async function main(): Promise<void> {
     clock: systemClock,
     log,
     environment: process.env,
+    logLevel,
     relay: loadRelay(join(__dirname, 'relay.node')),
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {

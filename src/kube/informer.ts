@@ -31,6 +31,8 @@ export interface Informer<T> extends Disposable {
   readonly onItemChanged: Event<InformerChange<T>>;
   /** Resolves after the first list; rejects when that fails for good, e.g. forbidden. */
   readonly ready: Promise<void>;
+  /** When the API server was heard of last, by the system's clock: a bookmark comes every minute. */
+  heardAtMs(): number;
 }
 
 interface WatchLine<T> {
@@ -54,6 +56,7 @@ export function createInformer<T extends KubeObject>(
   const query = { labelSelector: options.labelSelector, fieldSelector: options.fieldSelector };
   const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
   ready.catch(() => undefined);
+  let heardAtMs = systemClock.nowMs();
 
   const put = (object: T): void => {
     const key = keyOf(object);
@@ -82,6 +85,7 @@ export function createInformer<T extends KubeObject>(
       drop(key);
     }
     answer.items.forEach(put);
+    heardAtMs = systemClock.nowMs();
     resolve();
     return answer.metadata.resourceVersion;
   };
@@ -104,6 +108,7 @@ export function createInformer<T extends KubeObject>(
     let version = from;
     for await (const text of lines(response)) {
       const line = JSON.parse(text) as WatchLine<T>;
+      heardAtMs = systemClock.nowMs();
       if (line.type === 'ERROR') {
         return undefined;
       }
@@ -151,6 +156,7 @@ export function createInformer<T extends KubeObject>(
     items,
     onItemChanged: changed.event,
     ready,
+    heardAtMs: () => heardAtMs,
     dispose() {
       controller.abort();
       changed.dispose();

@@ -4,6 +4,7 @@ import type { Kube } from '../../kube/index.ts';
 import { filterFault, hasFilters, type SidecarConfig, wire } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import { badRequest, noSuchIntercept, noSuchWorkload, portAlreadyIntercepted } from '../errors.ts';
+import { isSameUser } from '../identity/user.ts';
 import { parseConfig } from '../injector/config.ts';
 import {
   annotation,
@@ -318,7 +319,9 @@ export class Intercepts {
   /** A person whose connector was killed comes back before the lease is over: what they held is theirs to take up. */
   #isAbandonedBy(client: ClientSession, holder: wire.InterceptInfo): boolean {
     const previous = holder.clientSession?.sessionId ?? '';
-    return holder.spec?.client === client.info.name && previous !== client.id && !this.#deps.isListening(previous);
+    const before = this.#deps.store.clients.get(previous);
+    const isTheirs = holder.spec?.client === client.info.name && isSameUser(before?.user, client.user);
+    return isTheirs && previous !== client.id && !this.#deps.isListening(previous);
   }
 
   #checkFree(client: ClientSession, spec: wire.InterceptSpec): void {

@@ -2,21 +2,31 @@ import { randomUUID } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError, type ConnectRouter, type Interceptor, type ServiceImpl } from '@connectrpc/connect';
 import { Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
+import type { UserInfo } from '../../kube/index.ts';
 import { parseVersion, wire, wireVersion } from '../../protocol/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
+import type { Gate } from '../identity/gate.ts';
+import { userKey } from '../identity/user.ts';
+import type { ManagerMetrics } from '../metrics/metrics.ts';
+import type { LiveConfig } from '../policy/live.ts';
 import type { AgentSession, ClientSession, Store } from '../state/store.ts';
 import { watchSnapshots } from '../state/watch.ts';
 import type { DialWatchers } from '../tunnel/watchers.ts';
 import { agentPodSnapshot, agentSnapshot, interceptSnapshot, kindNumbers, workloadDelta } from './convert.ts';
 import type { Intercepts } from './intercepts.ts';
+import type { LogControl } from './log-control.ts';
 
 export interface ServiceDeps {
   readonly store: Store;
   readonly view: ClusterView;
   readonly watchers: DialWatchers;
   readonly intercepts: Intercepts;
+  readonly gate: Gate;
+  readonly config: Pick<LiveConfig, 'current' | 'onChanged'>;
+  readonly logs: LogControl;
+  readonly metrics: Pick<ManagerMetrics, 'interceptor' | 'reported'>;
   readonly resolver: ClusterResolver;
   readonly info: () => wire.ClusterInfo;
   readonly agentImage: string;
@@ -33,7 +43,7 @@ export function managerRoutes(deps: ServiceDeps): (router: ConnectRouter) => voi
     router.service(
       wire.Manager,
       { ...sessions(deps), ...watches(deps), ...attachments(deps), ...names(deps) },
-      { interceptors: [errorsToCodes(deps.log)] },
+      { interceptors: [deps.metrics.interceptor, errorsToCodes(deps.log), deps.gate.interceptor] },
     );
 }
 
@@ -56,7 +66,7 @@ function errorsToCodes(log: Logger): Interceptor {
 
 type Impl = Partial<ServiceImpl<typeof wire.Manager>>;
 
-function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
+function sessions({ store, view, gate, config, logs, metrics, agentImage, log }: ServiceDeps): Impl {
   const checkVersion = (version: string): void => {
     if (!parseVersion(version)) {
       throw badRequest('the version is not one');
@@ -75,21 +85,22 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
     store.addAgent(id, info);
     log.info('agent arrived', { workload: info.name, namespace: info.namespace, pod: info.podName });
   };
-  const addClient = (id: string, info: wire.ClientInfo): ClientSession => {
+  const addClient = (id: string, info: wire.ClientInfo, user: UserInfo | undefined): ClientSession => {
     if (!info.name || !info.namespace || !info.installId || !info.product) {
       throw badRequest('a client needs name, namespace, install id and product');
     }
     checkVersion(info.version);
-    log.info('client arrived', { client: info.name, namespace: info.namespace, product: info.product });
-    return store.addClient(id, info);
+    const { name: client, namespace, product } = info;
+    log.info('client arrived', { client, namespace, product, ...(user ? { user: user.username } : {}) });
+    return store.addClient(id, info, user);
   };
   return {
-    version: () => ({ name: 'Nearfield Traffic Manager', version: wireVersion }),
+    version: () => ({ name: 'Nearfield Traffic Manager', version: wireVersion, ...gate.terms }),
     getAgentImageFQN: () => ({ fQN: agentImage }),
-    getClientConfig: () => ({ configYaml: new Uint8Array(0) }),
+    getClientConfig: () => ({ configYaml: new TextEncoder().encode(config.current.clientYaml) }),
     getTelepresenceAPI: () => ({ port: 0 }),
-    arriveAsClient: (info) => {
-      const { id } = addClient(randomUUID(), info);
+    arriveAsClient: (info, { values }) => {
+      const { id } = addClient(randomUUID(), info, values.get(userKey));
       return { sessionId: id, managerInstallId: store.installId, installId: info.installId };
     },
     arriveAsAgent: (info) => {
@@ -97,12 +108,12 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
       addAgent(id, info);
       return { sessionId: id, managerInstallId: store.installId };
     },
-    reconnectClient: ({ session, client, intercepts }) => {
+    reconnectClient: ({ session, client, intercepts }, { values }) => {
       const id = session?.sessionId ?? '';
       if (!/^[0-9a-f-]{36}$/.test(id) || !client) {
         throw badRequest('a reconnecting client needs its session and itself');
       }
-      const known = store.clients.get(id) ?? addClient(id, client);
+      const known = store.clients.get(id) ?? addClient(id, client, values.get(userKey));
       store.restoreIntercepts(known, intercepts);
       return empty;
     },
@@ -124,15 +135,22 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
       store.remove(sessionId);
       return empty;
     },
-    setLogLevel: () => empty,
-    reportMetrics: () => empty,
+    setLogLevel: (request) => {
+      logs.set(request);
+      return empty;
+    },
+    reportMetrics: (request) => {
+      metrics.reported(request);
+      return empty;
+    },
   };
 }
 
-function watches({ store, view, watchers, info }: ServiceDeps): Impl {
+function watches({ store, view, watchers, info, logs, config }: ServiceDeps): Impl {
   const print = (value: unknown): string =>
     JSON.stringify(value, (_, each) => (typeof each === 'bigint' ? String(each) : each));
   const either: Event<void> = joined(store.onChanged, view.onChanged);
+  const infoChanged = joined(view.onChanged, config.onChanged);
   /** Ends with the call, and without an error when the session ends. */
   async function* forever(signal: AbortSignal): AsyncGenerator<never> {
     await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
@@ -178,7 +196,7 @@ function watches({ store, view, watchers, info }: ServiceDeps): Impl {
     },
     watchClusterInfo: ({ sessionId }, { signal }) => {
       store.client(sessionId);
-      return watchSnapshots(view.onChanged, signal, info, print);
+      return watchSnapshots(infoChanged, signal, info, print);
     },
     watchDial: ({ sessionId }, { signal }) => {
       if (!store.agents.has(sessionId)) {
@@ -187,7 +205,7 @@ function watches({ store, view, watchers, info }: ServiceDeps): Impl {
       return watchers.watch(sessionId, signal);
     },
     watchLookupDNS: (_, { signal }) => forever(signal),
-    watchLogLevel: (_, { signal }) => forever(signal),
+    watchLogLevel: (_, { signal }) => logs.watch(signal),
     agentLookupDNSResponse: () => empty,
   };
 }

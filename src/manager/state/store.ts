@@ -1,11 +1,14 @@
 import { create } from '@bufbuild/protobuf';
 import { type Clock, Emitter } from '../../base/index.ts';
+import type { UserInfo } from '../../kube/index.ts';
 import { wire } from '../../protocol/index.ts';
 import { interceptExists, noSuchSession } from '../errors.ts';
 
 export interface ClientSession {
   readonly id: string;
   readonly info: wire.ClientInfo;
+  /** Whose it is; undefined when it was opened without a token. */
+  readonly user: UserInfo | undefined;
   lastSeenMs: number;
   readonly leaseMs: number;
 }
@@ -19,8 +22,10 @@ export interface AgentSession {
 /** Our clients renew every 5 s; a stock client every minute at most, and keeps its session for a day. */
 const ownLeaseMs = 15_000;
 const stockLeaseMs = 24 * 3_600_000;
+/** Whoever opened a session with a token shows a valid one at least this often. */
+const provenLeaseMs = 600_000;
 const agentLeaseMs = 70_000;
-const { WAITING, NO_AGENT } = wire.InterceptDispositionType;
+const { WAITING, NO_AGENT, AGENT_ERROR } = wire.InterceptDispositionType;
 
 /**
  * Sessions, agents and intercepts: one place, every change an event, snapshots out. It does no I/O; whoever watches
@@ -40,9 +45,9 @@ export class Store {
     this.installId = installId;
   }
 
-  addClient(id: string, info: wire.ClientInfo): ClientSession {
-    const leaseMs = info.product === 'nearfield' ? ownLeaseMs : stockLeaseMs;
-    const session = { id, info, lastSeenMs: this.#clock.nowMs(), leaseMs };
+  addClient(id: string, info: wire.ClientInfo, user?: UserInfo): ClientSession {
+    const leaseMs = info.product === 'nearfield' ? ownLeaseMs : user ? provenLeaseMs : stockLeaseMs;
+    const session = { id, info, user, lastSeenMs: this.#clock.nowMs(), leaseMs };
     this.clients.set(id, session);
     this.#changed.fire();
     return session;
@@ -158,6 +163,15 @@ export class Store {
       this.#changed.fire();
     }
     return existed;
+  }
+
+  /** An attachment that is over: whoever holds it reads why, and nothing is diverted any more. */
+  endIntercept(id: string, message: string): void {
+    const intercept = this.intercepts.get(id);
+    if (intercept) {
+      this.#put({ ...intercept, disposition: AGENT_ERROR, message });
+      this.#changed.fire();
+    }
   }
 
   /** An agent's verdict counts once, and only about its own workload. */

@@ -6,9 +6,10 @@ import {
   type ServerHttp2Session,
 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
-import type { ConnectRouter } from '@connectrpc/connect';
+import { type ConnectRouter, createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Clock } from '../../base/index.ts';
+import { type Caller, callerKey, callerOf } from './caller.ts';
 import { type TunnelService, tunnelPaths } from './client.ts';
 import {
   connectionWindowBytes,
@@ -31,7 +32,7 @@ export interface GrpcServerOptions {
   /** Which service's Tunnel calls are handed to `acceptTunnel`. */
   readonly service: TunnelService;
   /** Must call `stream.start` before it returns. */
-  readonly acceptTunnel: (stream: TunnelStream, headers: IncomingHttpHeaders) => void;
+  readonly acceptTunnel: (stream: TunnelStream, headers: IncomingHttpHeaders, caller: Caller) => void;
 }
 
 export interface GrpcServer {
@@ -48,6 +49,10 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     grpcWeb: false,
     connect: false,
     acceptCompression: [],
+    contextValues: (request) => {
+      const { stream } = request as Http2ServerRequest;
+      return createContextValues().set(callerKey, callerOf(stream.session as ServerHttp2Session | undefined));
+    },
   });
   const tunnelPath = tunnelPaths[options.service];
   const sessions = new Set<ServerHttp2Session>();
@@ -62,7 +67,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     if (headers[':path'] === tunnelPath && headers[':method'] === 'POST') {
       stream.on('error', () => undefined);
       respondGrpc(stream);
-      options.acceptTunnel(new TunnelStream(stream, true), headers);
+      options.acceptTunnel(new TunnelStream(stream, true), headers, callerOf(stream.session as ServerHttp2Session));
     } else {
       adapter(new Http2ServerRequest(stream, headers, {}, rawHeaders), new Http2ServerResponse(stream));
     }

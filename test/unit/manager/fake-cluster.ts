@@ -85,6 +85,7 @@ export class FakeCluster {
       items: this.#itemsOf(kind),
       onItemChanged: emitter.event,
       ready: Promise.resolve(),
+      heardAtMs: () => 0,
       dispose: () => undefined,
     };
   }

@@ -1,5 +1,8 @@
-import { silentLogger } from '../../../src/base/index.ts';
+import { LogLevelSwitch, silentLogger } from '../../../src/base/index.ts';
+import { createGuard } from '../../../src/manager/identity/guard.ts';
+import { createMetrics } from '../../../src/manager/metrics/metrics.ts';
 import { Intercepts } from '../../../src/manager/service/intercepts.ts';
+import { LogControl } from '../../../src/manager/service/log-control.ts';
 import { managerRoutes } from '../../../src/manager/service/routes.ts';
 import { Store } from '../../../src/manager/state/store.ts';
 import { TunnelRouter } from '../../../src/manager/tunnel/router.ts';
@@ -9,7 +12,11 @@ import { type FakeCluster, planOptions } from './fake-cluster.ts';
 import { HandClock } from './hand-clock.ts';
 
 /** The manager's parts around a cluster in memory, without sockets. */
-export function fakeManager(cluster: FakeCluster, info?: () => wire.ClusterInfo) {
+export function fakeManager(
+  cluster: FakeCluster,
+  info?: () => wire.ClusterInfo,
+  { requireToken = false }: { readonly requireToken?: boolean } = {},
+) {
   const clock = new HandClock();
   const store = new Store(clock, 'install');
   const watchers = new DialWatchers(clock);
@@ -23,12 +30,27 @@ export function fakeManager(cluster: FakeCluster, info?: () => wire.ClusterInfo)
     isListening: () => true,
     log: silentLogger,
   });
-  const router = new TunnelRouter({ store, watchers, clock, log: silentLogger });
+  const guard = createGuard({
+    ...{ kube, view, store, clock, log: silentLogger, requireToken, managerNamespace: 'ambassador' },
+  });
+  const metrics = createMetrics({
+    ...{ store, view, clock },
+    process: { memoryBytes: () => 1, cpuSeconds: () => 2, loopDelaySeconds: () => 0.5 },
+  });
+  const logLevel = new LogLevelSwitch(clock, 'info');
+  const router = new TunnelRouter({
+    ...{ store, watchers, clock, log: silentLogger, tally: metrics.tunnels },
+    mayTunnel: (...call) => guard.gate.mayTunnel(...call),
+  });
   const routes = managerRoutes({
     store,
     view,
     watchers,
     intercepts,
+    gate: guard.gate,
+    config: guard.config,
+    metrics,
+    logs: new LogControl({ level: logLevel, clock, log: silentLogger }),
     resolver: {
       lookup: async (name) =>
         name === 'web.'
@@ -43,5 +65,5 @@ export function fakeManager(cluster: FakeCluster, info?: () => wire.ClusterInfo)
     agentImage: 'nearfield/traffic:1',
     log: silentLogger,
   });
-  return { clock, store, watchers, intercepts, router, routes };
+  return { clock, store, watchers, intercepts, router, routes, guard, metrics, logLevel };
 }
