@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import type { Interceptor, StreamRequest, UnaryRequest } from '@connectrpc/connect';
+import { createContextKey, type Interceptor, type StreamRequest, type UnaryRequest } from '@connectrpc/connect';
 import { type Logger, NearfieldError, toError } from '../../base/index.ts';
 import type { UserInfo } from '../../kube/index.ts';
 import { wire } from '../../protocol/index.ts';
@@ -21,6 +21,9 @@ export interface GateDeps {
   readonly managerNamespace: string;
   readonly log: Logger;
 }
+
+/** Why a dry run is refused: its answer says so, and clients of every release show it. */
+export const refusalKey = createContextKey<NearfieldError | undefined>(undefined, { description: 'the refusal' });
 
 /** More than anybody holds; a client that comes back tells all of them at once. */
 const maxRestored = 256;
@@ -49,20 +52,14 @@ export class Gate {
       return next(await this.#admitStream(request));
     }
     try {
-      return await next(await this.#admitUnary(request));
+      request = await this.#admitUnary(request);
     } catch (thrown) {
-      // A dry run answers why not, and clients of every release show it.
-      if (request.method.name === 'PrepareIntercept' && thrown instanceof NearfieldError) {
-        const { message, hint } = thrown;
-        const error = hint ? `${message}. ${hint}` : message;
-        return {
-          ...{ stream: false, service: request.service, method: request.method },
-          ...{ header: new Headers(), trailer: new Headers() },
-          message: create(wire.PreparedInterceptSchema, { error, errorCategory: 1 }),
-        };
+      if (request.method.name !== 'PrepareIntercept' || !(thrown instanceof NearfieldError)) {
+        throw thrown;
       }
-      throw thrown;
+      request.contextValues.set(refusalKey, thrown);
     }
+    return next(request);
   };
 
   /**

@@ -121,8 +121,7 @@ export class Intercepts {
         ...{ workloadKind, protocol, containerName, containerPort, podPorts },
       });
     } catch (error) {
-      const { message, hint } = toError(error);
-      return create(wire.PreparedInterceptSchema, { error: hint ? `${message}. ${hint}` : message, errorCategory: 1 });
+      return refusedPreparation(error);
     }
   }
 
@@ -338,6 +337,12 @@ export class Intercepts {
     store.removeIntercept(holder.id);
     this.#checkFree(client, spec);
   }
+}
+
+/** The sentence is all that a client shows. */
+export function refusedPreparation(error: unknown): wire.PreparedIntercept {
+  const { message, hint } = toError(error);
+  return create(wire.PreparedInterceptSchema, { error: hint ? `${message}. ${hint}` : message, errorCategory: 1 });
 }
 
 /** Whoever asks for a part of the traffic must never get all of it instead. */

@@ -7,7 +7,7 @@ import { parseVersion, wire, wireVersion } from '../../protocol/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
-import type { Gate } from '../identity/gate.ts';
+import { type Gate, refusalKey } from '../identity/gate.ts';
 import { userKey } from '../identity/user.ts';
 import type { ManagerMetrics } from '../metrics/metrics.ts';
 import type { LiveConfig } from '../policy/live.ts';
@@ -15,7 +15,7 @@ import type { AgentSession, ClientSession, Store } from '../state/store.ts';
 import { watchSnapshots } from '../state/watch.ts';
 import type { DialWatchers } from '../tunnel/watchers.ts';
 import { agentPodSnapshot, agentSnapshot, interceptSnapshot, kindNumbers, workloadDelta } from './convert.ts';
-import type { Intercepts } from './intercepts.ts';
+import { type Intercepts, refusedPreparation } from './intercepts.ts';
 import type { LogControl } from './log-control.ts';
 
 export interface ServiceDeps {
@@ -227,7 +227,12 @@ function attachments({ store, intercepts }: ServiceDeps): Impl {
   };
   return {
     getKnownWorkloadKinds: () => ({ kinds: Object.values(kindNumbers) }),
-    prepareIntercept: (request) => intercepts.prepare(store.client(request.session?.sessionId), specOf(request)),
+    prepareIntercept: (request, { values }) => {
+      const refusal = values.get(refusalKey);
+      return refusal
+        ? refusedPreparation(refusal)
+        : intercepts.prepare(store.client(request.session?.sessionId), specOf(request));
+    },
     createIntercept: (request, { signal }) =>
       intercepts.create(store.client(request.session?.sessionId), specOf(request), signal),
     removeIntercept: ({ session, name }) => {

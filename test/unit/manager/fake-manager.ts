@@ -1,6 +1,8 @@
+import type { ConnectRouter } from '@connectrpc/connect';
 import { LogLevelSwitch, silentLogger } from '../../../src/base/index.ts';
 import { createGuard } from '../../../src/manager/identity/guard.ts';
 import { createMetrics } from '../../../src/manager/metrics/metrics.ts';
+import { dialRoutes } from '../../../src/manager/service/dials.ts';
 import { Intercepts } from '../../../src/manager/service/intercepts.ts';
 import { LogControl } from '../../../src/manager/service/log-control.ts';
 import { managerRoutes } from '../../../src/manager/service/routes.ts';
@@ -42,7 +44,7 @@ export function fakeManager(
     ...{ store, watchers, clock, log: silentLogger, tally: metrics.tunnels },
     mayTunnel: (...call) => guard.gate.mayTunnel(...call),
   });
-  const routes = managerRoutes({
+  const calls = managerRoutes({
     store,
     view,
     watchers,
@@ -65,5 +67,10 @@ export function fakeManager(
     agentImage: 'nearfield/traffic:1',
     log: silentLogger,
   });
+  const dials = dialRoutes({ store, ...guard });
+  const routes = (router: ConnectRouter): void => {
+    calls(router);
+    dials(router);
+  };
   return { clock, store, watchers, intercepts, router, routes, guard, metrics, logLevel };
 }
