@@ -140,7 +140,7 @@ export async function startAgent({ clock, log, environment, relay, logLevel }: A
     onLogLevel: (text, durationMs) => {
       const level = parseLogLevel(text);
       if (level) {
-        log.info('the log level changes', { level, durationMs });
+        log.info('the log level changes', { to: level, durationMs });
         logLevel?.set(level, durationMs || undefined);
       }
     },

@@ -5,7 +5,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, afterEach, before, test } from 'node:test';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { isReason, parseIp, silentLogger, systemClock, toError } from '../../src/base/index.ts';
 import { ConnectorCore } from '../../src/connector/core.ts';
@@ -80,13 +80,17 @@ before(async () => {
   await install();
 }, limit);
 
-after(async () => {
-  for (const each of peers) {
+/** What a test that failed has left is in nobody's way. */
+afterEach(async () => {
+  for (const each of peers.splice(0)) {
     each.close();
   }
-  for (const core of cores) {
+  for (const core of cores.splice(0)) {
     await core.dispose();
   }
+}, limit);
+
+after(async () => {
   server?.close();
   const core = new ConnectorCore({ clock: systemClock, log: silentLogger });
   await core
@@ -106,9 +110,7 @@ const call = (headers: object = {}): Promise<string> => {
   return cluster.kubectl('-n', 'service-b-ns', 'exec', 'deploy/caller', '--', 'node', '-e', script).catch(String);
 };
 const answeredBy = (who: 'pod' | 'laptop', limitMs = 60_000, headers = {}): Promise<true> =>
-  waitFor(`an answer of the ${who}`, limitMs, async () =>
-    ((await call(headers)) === 'laptop') === (who === 'laptop') ? true : undefined,
-  );
+  waitFor(`an answer of the ${who}`, limitMs, async () => ((await call(headers)).startsWith(who) ? true : undefined));
 
 const says = (text: RegExp) => (error: unknown) => {
   const { message, hint = '' } = toError(error);
@@ -130,7 +132,6 @@ test('a developer with the rights connects, gets what the owner wishes, and atta
   await answeredBy('laptop');
   await core.leave(name);
   await answeredBy('pod');
-  await core.disconnect();
 });
 
 test('who may connect but not attach reads why, and sees the workloads', limit, async () => {
@@ -146,7 +147,6 @@ test('who may connect but not attach reads why, and sees the workloads', limit, 
   await waitFor('the workload', 20_000, async () =>
     core.snapshot.namespaces[0]?.workloads.some(({ name }) => name === 'web') ? true : undefined,
   );
-  await core.disconnect();
 });
 
 test('a client certificate is told what to do; as a service account it attaches', limit, async () => {
@@ -155,9 +155,8 @@ test('a client certificate is told what to do; as a service account it attaches'
     isReason(error, 'connector.token-not-issued'),
   );
   const core = await connect(carol, { serviceAccount: `${namespace}/ann` });
-  const prepared = await web(core, { mode: 'wiretap' });
-  assert.equal(prepared.mode, 'wiretap');
-  await core.disconnect();
+  await web(core);
+  await answeredBy('laptop');
 });
 
 test('a stock client without a token is refused with a sentence, and so is an expired token', limit, async () => {
@@ -209,7 +208,6 @@ test('a session is nobody else’s: neither a forged id nor another’s opens an
     reached[who] = await dial(opened, 'manager', id);
   }
   assert.deepEqual(reached, { ann: 'ok', 'bob with ann’s': 'prohibited', 'a forged one': 'prohibited' });
-  await core.disconnect();
 });
 
 /** Opens a tunnel to the service of the sample; answers what became of it. */
@@ -270,7 +268,6 @@ test('an agent takes streams of those alone who may attach to its workload', lim
       .next(),
     failsWith(Code.PermissionDenied, /its own pod/),
   );
-  await core.disconnect();
 });
 
 test('the owner forbids whole ports without a restart; a filter is allowed', limit, async () => {
@@ -292,7 +289,6 @@ test('the owner forbids whole ports without a restart; a filter is allowed', lim
   await answeredBy('pod');
   await core.leave(name);
   assert.equal(await cluster.kubectl('-n', managerNamespace, 'get', 'pods', '-o', 'name'), before);
-  await core.disconnect();
 });
 
 test('an attachment whose time is over ends with the reason, and the pod answers again', limit, async () => {
@@ -313,7 +309,6 @@ test('an attachment whose time is over ends with the reason, and the pod answers
   await waitFor('the end of the attachment', 30_000, async () =>
     core.snapshot.attachments.length === 0 ? true : undefined,
   );
-  await core.disconnect();
   await install();
 });
 
@@ -334,7 +329,6 @@ test('metrics and health are there, and name nobody', limit, async () => {
   assert.equal((await at(8082, '/healthz')).status, 200);
   assert.equal((await at(8082, '/readyz')).status, 200);
   assert.equal((await at(8082, '/metrics')).status, 404);
-  await core.disconnect();
 });
 
 test('a log level is set for a while, here and in the agents, by whoever may', limit, async () => {
@@ -348,7 +342,7 @@ test('a log level is set for a while, here and in the agents, by whoever may', l
   const agentLog = (): Promise<string> =>
     cluster.kubectl('-n', namespace, 'logs', 'deploy/web', '-c', 'traffic-agent', '--tail=200');
   await waitFor('the agent’s change', 20_000, async () =>
-    /"message":"the log level changes","level":"debug"/.test(await agentLog()) ? true : undefined,
+    /"message":"the log level changes","to":"debug"/.test(await agentLog()) ? true : undefined,
   );
   await assert.rejects(
     (await peer(await tokenOf('bob'))).manager.setLogLevel({ logLevel: 'trace' }),
@@ -364,5 +358,4 @@ test('a token that is taken back ends its session, and the pod answers again', l
   await answeredBy('laptop');
   await cluster.kubectl('-n', namespace, 'delete', 'secret', 'badge');
   await answeredBy('pod', 120_000);
-  await core.disconnect();
 });

@@ -33,7 +33,7 @@ export class LogControl {
       throw badRequest('the duration is below zero');
     }
     level.set(wanted, durationMs || undefined);
-    log.info('the log level changes', { level: wanted, durationMs });
+    log.info('the log level changes', { to: wanted, durationMs });
     this.#last = { level: wanted, untilMs: durationMs ? clock.nowMs() + durationMs : undefined, count: ++this.#count };
     this.#asked.fire();
   }
