@@ -7,7 +7,15 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { type ApiObject, certificateSecret } from '../src/connector/install/names.ts';
-import { deployment, managerObjects, networkPolicy, services, webhook } from '../src/connector/install/objects.ts';
+import {
+  configMap,
+  deployment,
+  managerObjects,
+  networkPolicy,
+  prometheusService,
+  services,
+  webhook,
+} from '../src/connector/install/objects.ts';
 import { type InstallOptions, readInstallOptions } from '../src/connector/install/options.ts';
 import { clientRoles, clientWorkRole, managerRoles, workRole } from '../src/connector/install/rbac.ts';
 import { clientVersion } from '../src/protocol/version.ts';
@@ -43,6 +51,9 @@ function templated(given: Partial<InstallOptions> = {}): InstallOptions {
     nodeSelector: marked('.Values.nodeSelector'),
     tolerations: marked('.Values.tolerations'),
     agentInjector: { injectPolicy: marker('.Values.agentInjector.injectPolicy') },
+    prometheus: { port: marker('int .Values.prometheus.port') },
+    client: marker('.Values.client | toPrettyJson'),
+    intercept: marker('.Values.intercept | toPrettyJson'),
     ...given,
   };
 }
@@ -85,6 +96,7 @@ const optionalVariables = [
   ['.Values.image.pullSecrets', 'AGENT_IMAGE_PULL_SECRETS', '.Values.image.pullSecrets | toJson'],
   ['.Values.namespaces', 'MANAGED_NAMESPACES', 'join " " .Values.namespaces'],
   ['.Values.requireToken', 'REQUIRE_TOKEN', '"true"'],
+  ['.Values.prometheus.port', 'PROMETHEUS_PORT', 'int .Values.prometheus.port'],
 ] as const;
 
 function deploymentTemplate(): string {
@@ -101,7 +113,9 @@ function deploymentTemplate(): string {
     ),
   ])
     // Of the two uses of the secrets only the pod's own is a whole value.
-    .replace(/^ +- name: AGENT_IMAGE_PULL_SECRETS\n.*\n/gm, '');
+    .replace(/^ +- name: AGENT_IMAGE_PULL_SECRETS\n.*\n/gm, '')
+    // A port that may be missing.
+    .replace(/^ +- name: prometheus\n.*\n.*\n/m, '{{- if .Values.prometheus.port }}\n$&{{- end }}\n');
   const variables = optionalVariables
     .map(
       ([condition, name, value]) =>
@@ -258,7 +272,13 @@ export function generate(): ReadonlyMap<string, string> {
     ['templates/service-account.yaml', template(toTemplate(account.map(inChart)))],
     ['templates/roles.yaml', template(rolesTemplate())],
     ['templates/client-roles.yaml', template(clientTemplate())],
-    ['templates/services.yaml', template(toTemplate(services(helmNamespace)))],
+    [
+      'templates/services.yaml',
+      template(
+        `${toTemplate(services(helmNamespace))}${when('.Values.prometheus.port', toTemplate([prometheusService(helmNamespace)]))}`,
+      ),
+    ],
+    ['templates/config-map.yaml', template(toTemplate([configMap(templated())]))],
     [
       'templates/network-policy.yaml',
       template(when('.Values.networkPolicy', toTemplate([networkPolicy(helmNamespace)]))),

@@ -54,7 +54,21 @@ const values: Readonly<Record<string, readonly [description: string, schema: obj
     'When pods get an agent: when somebody attaches, when an annotation asks for it, or never.',
     object({ injectPolicy: { enum: injectPolicies } }),
   ],
-  requireToken: ['Refuses clients that do not prove who they are.', { type: 'boolean' }],
+  requireToken: [
+    'Refuses callers that do not prove who they are, and asks the API server what they may do.',
+    { type: 'boolean' },
+  ],
+  intercept: [
+    'What you decide about attachments: see docs/security.md. Changes need no restart.',
+    object({
+      allowGlobalIntercepts: { type: 'boolean' },
+      allowReplace: { type: 'boolean' },
+      maxDuration: { type: 'string', pattern: '^(\\d+(s|m|h|d))*$' },
+      allowed: list(object({ users: list(text), groups: list(text), namespaces: list(text), workloads: list(text) })),
+    }),
+  ],
+  client: ['What you wish of every client: see docs/install.md. Changes need no restart.', { type: 'object' }],
+  prometheus: ['The port of /metrics; 0 for none.', object({ port: { type: 'integer', minimum: 0, maximum: 65_535 } })],
   networkPolicy: ['Allows connections to the manager only at its two ports.', { type: 'boolean' }],
   clientRbac: [
     'The role of developers, and who gets it.',

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { safeParse } from 'valibot';
-import { type Clock, type Logger, Scope } from '../base/index.ts';
+import { type Clock, type Logger, type LogLevelSwitch, parseLogLevel, Scope } from '../base/index.ts';
 import {
   Agent,
   agentHealthPort,
@@ -34,6 +34,8 @@ export interface AgentDeps {
   readonly log: Logger;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly relay?: Relay | undefined;
+  /** That of `log`: the configuration and whoever asks for it set it. */
+  readonly logLevel?: LogLevelSwitch | undefined;
 }
 
 const mechanisms = ['tcp', 'http'].map((name) => ({ name, product: 'nearfield', version: wireVersion }));
@@ -60,8 +62,9 @@ export interface RunningAgent {
 }
 
 /** Builds and starts the traffic-agent: forwarders first, so that the pod serves whatever becomes of the manager. */
-export async function startAgent({ clock, log, environment, relay }: AgentDeps): Promise<RunningAgent> {
+export async function startAgent({ clock, log, environment, relay, logLevel }: AgentDeps): Promise<RunningAgent> {
   const config = parseSidecarConfig(environment.AGENT_CONFIG);
+  logLevel?.configure(parseLogLevel(config.logLevel ?? '') ?? 'info');
   const podIp = environment._TEL_AGENT_POD_IP ?? '';
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
   scope.defer(() => relay?.dispose());
@@ -83,6 +86,11 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
   const shared = { podIp, diverter, relay, clock, log: log.child('port') };
   const forwarders = await openPorts(config, scope, shared);
   await openProbePorts(parseProbePorts(environment._TEL_AGENT_PROBE_PORTS ?? ''), scope, shared);
+  const checkKnown = async (sessionId = ''): Promise<void> => {
+    if (!(await known.has(sessionId))) {
+      throw new ConnectError('the session is not known here', Code.PermissionDenied);
+    }
+  };
   const grpc = createGrpcServer({
     clock,
     service: 'agent',
@@ -90,11 +98,12 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
     routes: (router) =>
       router.service(Agent, {
         version: () => ({ name: agentName, version: wireVersion }),
-        watchDial: ({ sessionId }, { signal }) => diverter.watch(sessionId, signal),
+        watchDial: async function* ({ sessionId }, { signal }) {
+          await checkKnown(sessionId);
+          yield* diverter.watch(sessionId, signal);
+        },
         lookup: async ({ session, name }) => {
-          if (!(await known.has(session?.sessionId ?? ''))) {
-            throw new ConnectError('the session is not known here', Code.PermissionDenied);
-          }
+          await checkKnown(session?.sessionId);
           return { ips: (await names.addresses(name)).map((ip) => Uint8Array.from(ip)) };
         },
       }),
@@ -131,6 +140,13 @@ export async function startAgent({ clock, log, environment, relay }: AgentDeps):
     },
     onConnected: () => {
       isReady = true;
+    },
+    onLogLevel: (text, durationMs) => {
+      const level = parseLogLevel(text);
+      if (level) {
+        log.info('the log level changes', { to: level, durationMs });
+        logLevel?.set(level, durationMs || undefined);
+      }
     },
     dialFor: (stream, info) => outbound.dialFor(stream, info),
     lookup: (name, qtype) => names.lookup(name, qtype),

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { collectWhenQuiet, createLogger, formatJsonLine, systemClock } from '../base/index.ts';
+import { collectWhenQuiet, createLogger, formatJsonLine, LogLevelSwitch, systemClock } from '../base/index.ts';
 import { startAgent } from './agent.ts';
 import { drain } from './drain.ts';
 import { loadRelay } from './relay/relay.ts';
@@ -16,8 +16,10 @@ const worthBytes = 84 * 1024 * 1024;
 
 /** Composition root of the traffic-agent. */
 async function main(): Promise<void> {
+  const logLevel = new LogLevelSwitch(systemClock, 'info');
   const log = createLogger({
     wallMs: () => systemClock.wallMs(),
+    level: logLevel.level,
     sink: (line) => process.stdout.write(`${formatJsonLine(line)}\n`),
   });
   const fatal = (error: unknown): void => {
@@ -30,6 +32,7 @@ async function main(): Promise<void> {
     clock: systemClock,
     log,
     environment: process.env,
+    logLevel,
     relay: loadRelay(join(__dirname, 'relay.node')),
   });
   const collect: unknown = runInNewContext('gc');

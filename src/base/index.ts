@@ -44,6 +44,7 @@ export {
   plainFields,
   silentLogger,
 } from './log.ts';
+export { type LogLevelOverride, LogLevelSwitch, parseLogLevel } from './log-level.ts';
 export { collectWhenQuiet, type QuietDeps } from './quiet.ts';
 export { malformed, needMore, type Read, readValue } from './result.ts';
 export { type Backoff, backoffMs, defaultBackoff, type RetryOptions, retry } from './retry.ts';

@@ -19,6 +19,8 @@ export interface ConnectRequest extends ClusterChoice {
   /** Proxies and forwards on loopback: the way in where there is no daemon. */
   readonly proxy?: ProxyRequest | undefined;
   readonly network?: NetworkChoice | undefined;
+  /** `namespace/name` of the service account as which we come, where the kubeconfig has no token. */
+  readonly serviceAccount?: string | undefined;
 }
 
 /** What a person wishes of the network beside what the cluster says. Subnets are `10.20.0.0/16` or an address. */
@@ -228,6 +230,14 @@ export interface DaemonView {
   };
 }
 
+/** A wish about the network that is in force, and whose it is. */
+export interface SettingView {
+  /** As in `nearfield.network.alsoProxy`. */
+  readonly name: string;
+  readonly value: string;
+  readonly from: 'settings' | 'cluster';
+}
+
 /** Everything that can be shown, as one value. Whoever shows it never guesses at state. */
 export interface ConnectorSnapshot {
   readonly connection: ConnectionState;
@@ -244,6 +254,8 @@ export interface ConnectorSnapshot {
   /** `user@host`: what others see of us. */
   readonly client?: string;
   readonly manager?: { readonly name: string; readonly version: string; readonly agentImage: string };
+  /** What is wished of the network, by the person and by the owner of the cluster. */
+  readonly settings?: readonly SettingView[];
   readonly namespaces: readonly NamespaceView[];
   readonly attachments: readonly Attachment[];
   readonly health: readonly HealthView[];

@@ -17,6 +17,7 @@ import {
   type Inspection,
   type InstallPreview,
   type InstallRequest,
+  type NetworkChoice,
 } from './contract.ts';
 import { probeDaemon, quitDaemon } from './daemon-link/link.ts';
 import { alreadyConnected, daemonGone, notConnected } from './errors.ts';
@@ -27,6 +28,7 @@ import { addressesOf } from './network/api-server.ts';
 import { NetworkAttachment } from './network/attachment.ts';
 import { checkChoice } from './network/choice.ts';
 import { desiredNetwork } from './network/desired.ts';
+import { explainChoices, mergeChoices, toChoice } from './network/wishes.ts';
 import { ClusterDialer } from './outbound/dial.ts';
 import { openLocalProxy } from './proxy/proxy.ts';
 import { Catalog } from './session/catalog.ts';
@@ -91,7 +93,8 @@ export class ConnectorCore implements Connector {
   async #connect(request: ConnectRequest, scope: Scope, signal: AbortSignal): Promise<void> {
     const { clock, log } = this.#deps;
     this.#set({ state: 'connecting', step: 'reading the kubeconfig' });
-    const choice = checkChoice(request.network);
+    // What is wrong with it is said before anything begins.
+    checkChoice(request.network);
     const kube = loadKube(request);
     const namespace = request.namespace || kube.target.namespace;
     const managerNamespace = request.managerNamespace || defaultManagerNamespace;
@@ -104,6 +107,7 @@ export class ConnectorCore implements Connector {
       installId: this.#installId,
       clock,
       log: log.child('session'),
+      serviceAccount: request.serviceAccount,
       isAllowed: (...target) => this.#connection?.attachments.isAllowed(...target) ?? false,
     });
     scope.defer(() => session.close());
@@ -119,10 +123,12 @@ export class ConnectorCore implements Connector {
         }
       }),
     );
-    const [catalog, apiServer] = await Promise.all([
-      Catalog.open(kube, namespace, choice.mappedNamespaces, log.child('catalog')),
+    const chosen = session.open().then(() => this.#choose(request.network, session));
+    const mapped = chosen.then(({ choice }) => choice.mappedNamespaces);
+    const [catalog, apiServer, { choice, settings }] = await Promise.all([
+      Catalog.open(kube, namespace, mapped, log.child('catalog')),
       addressesOf(kube.target.server),
-      session.open(),
+      chosen,
     ]);
     scope.own(catalog);
     const dialer = scope.own(new ClusterDialer({ clock, tunnels: () => session.tunnels }));
@@ -139,6 +145,7 @@ export class ConnectorCore implements Connector {
       managerNamespace,
       apiServer,
       choice,
+      settings,
       daemon: undefined,
       proxy: undefined,
     };
@@ -172,6 +179,17 @@ export class ConnectorCore implements Connector {
       connection.proxy = scope.own(await openLocalProxy(deps, request.proxy));
     }
     scope.own(session.onClusterInfoChanged(() => void this.#applyNetwork(connection)));
+  }
+
+  /** The person's wishes over the owner's; the owner's alone are dropped when they cannot be. */
+  #choose(person: NetworkChoice = {}, { clientConfig }: ManagerSession) {
+    const owner = toChoice(clientConfig);
+    try {
+      return { choice: checkChoice(mergeChoices(person, owner)), settings: explainChoices(person, owner) };
+    } catch (error) {
+      this.#deps.log.warn('what the owner of the cluster wishes of the network cannot be', { error });
+      return { choice: checkChoice(person), settings: explainChoices(person, {}) };
+    }
   }
 
   async attachDaemon(sockets: DaemonSockets): Promise<void> {
@@ -357,6 +375,7 @@ export class ConnectorCore implements Connector {
         managerNamespace,
         mappedNamespaces: catalog.names,
       },
+      ...(connection.settings.length > 0 ? { settings: connection.settings } : {}),
       ...(session.version
         ? { manager: { name: session.version.name, version: session.version.version, agentImage: session.agentImage } }
         : {}),

@@ -28,6 +28,23 @@ export const managerTooOld = (version: string): NearfieldError =>
     'Upgrade the traffic-manager.',
   );
 
+export const tokenMissing = (): NearfieldError =>
+  failure(
+    'unauthenticated',
+    'connector.token-missing',
+    'the owner of this cluster wants to know who connects, and this context of the kubeconfig has no token (a client certificate cannot be shown to the traffic-manager)',
+    'Use a context with a token, or name a service account whose tokens you may create in nearfield.serviceAccount.',
+  );
+
+export const tokenNotIssued = (account: string, cause: unknown): NearfieldError =>
+  failure(
+    'permission_denied',
+    'connector.token-not-issued',
+    `the cluster gives no token of the service account ${account}`,
+    'It has to exist, and you need the verb create on serviceaccounts/token for it.',
+    cause,
+  );
+
 export const notConnected = (): NearfieldError =>
   failure('failed_precondition', 'connector.not-connected', 'there is no connection to a cluster', 'Connect first.');
 

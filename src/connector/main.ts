@@ -24,6 +24,7 @@ const usage = `nearfield ${clientVersion}: joins this machine to a Kubernetes cl
                     [--also-proxy SUBNET]… [--never-proxy SUBNET]… [--allow-conflicting SUBNET]…
                     [--translate-conflicts] [--vnat SUBNET] [--mapped-namespaces A,B]
                     [--include-suffix S]… [--exclude-suffix S]… [--exclude NAME]… [--mapping NAME=OTHER]…
+                    [--service-account NAMESPACE/NAME]
                     [--daemon-command JSON | --no-root [--forward LOCAL:HOST:PORT]… [--no-password]]
   nearfield proxy-env [--json]
   nearfield status [--json]
@@ -48,6 +49,7 @@ const options = {
   context: { type: 'string' },
   namespace: { type: 'string', short: 'n' },
   'manager-namespace': { type: 'string' },
+  'service-account': { type: 'string' },
   'daemon-command': { type: 'string' },
   'runtime-dir': { type: 'string' },
   'no-daemon': { type: 'boolean' },
@@ -104,7 +106,10 @@ async function main(): Promise<void> {
         values['no-daemon'] || proxy ? undefined : await ensureDaemon(values['runtime-dir'], values['daemon-command']);
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       await withConnector(true, (connector) =>
-        connector.connect({ ...cluster, namespace: values.namespace, managerNamespace, daemon, proxy, network }),
+        connector.connect({
+          ...{ ...cluster, namespace: values.namespace, managerNamespace, daemon, proxy, network },
+          serviceAccount: values['service-account'],
+        }),
       );
       return withConnector(false, async ({ snapshot }) => print(snapshot, describe(snapshot)));
     }

@@ -34,6 +34,7 @@ export const settingId = {
   context: 'nearfield.context',
   namespace: 'nearfield.namespace',
   managerNamespace: 'nearfield.managerNamespace',
+  serviceAccount: 'nearfield.serviceAccount',
   image: 'nearfield.image',
   installOptions: 'nearfield.installOptions',
   elevation: 'nearfield.elevation',

@@ -17,6 +17,7 @@ export interface Settings {
   readonly context: string | undefined;
   readonly namespace: string | undefined;
   readonly managerNamespace: string | undefined;
+  readonly serviceAccount: string | undefined;
   readonly image: string | undefined;
   /** Checked by the connector, which says all that is wrong. */
   readonly installOptions: unknown;
@@ -33,6 +34,7 @@ export function readSettings(): Settings {
     context: read(settingId.context),
     namespace: read(settingId.namespace),
     managerNamespace: read(settingId.managerNamespace),
+    serviceAccount: read(settingId.serviceAccount),
     image: read(settingId.image),
     // The editor gives a proxy, which cannot go to another thread.
     installOptions: JSON.parse(JSON.stringify(all.get<unknown>(settingId.installOptions) ?? {})) as unknown,

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { KubeConfig } from '@kubernetes/client-node';
 import { isReason, toError } from '../base/index.ts';
 import { badKubeconfig, noKubeconfig, noSuchContext } from './errors.ts';
+import { createIdentities, type Identities } from './identity.ts';
 import { createInformer, type Informer, type InformerOptions, type KubeObject } from './informer.ts';
 import { type Kind, kindOf, kinds, pathOf } from './kind.ts';
 import { openPortForward, type PortForwardOptions } from './port-forward.ts';
@@ -41,7 +42,7 @@ export interface AccessQuestion {
 }
 
 /** The Kubernetes API as we want it. Every call has a time limit; errors are ours. */
-export interface Kube {
+export interface Kube extends Identities {
   readonly target: KubeTarget;
   readonly contexts: readonly string[];
   get<T>(kind: Kind, name: string, namespace?: string): Promise<T | undefined>;
@@ -120,6 +121,7 @@ function createKube(config: KubeConfig): Kube {
       namespace: config.getContextObject(context)?.namespace ?? 'default',
     },
     contexts: config.getContexts().map(({ name }) => name),
+    ...createIdentities(requester),
     get: (kind, name, namespace) => orUndefined(requester.json({ path: pathOf(kind, namespace, name) })),
     list: async <T>(kind: Kind, { namespace, labelSelector, fieldSelector, signal }: ListOptions = {}) =>
       (

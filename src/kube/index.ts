@@ -1,4 +1,5 @@
 export type {
+  V1ConfigMap,
   V1Container,
   V1ContainerPort,
   V1Deployment,
@@ -25,6 +26,7 @@ export {
   loadKube,
   loadKubeInCluster,
 } from './client.ts';
+export type { Identities, IssuedToken, ResourceAttributes, TokenWish, UserInfo } from './identity.ts';
 export type { Informer, InformerChange, InformerOptions, KubeObject } from './informer.ts';
 export { joinInformers } from './join.ts';
 export { type Kind, kindOf, kinds, pathOf } from './kind.ts';

@@ -33,6 +33,8 @@ export interface Informer<T> extends Disposable {
   readonly onItemChanged: Event<InformerChange<T>>;
   /** Resolves after the first list; rejects when that fails for good, e.g. forbidden. */
   readonly ready: Promise<void>;
+  /** When the API server was heard of last, by the system's clock: a bookmark comes every minute. */
+  heardAtMs(): number;
 }
 
 interface Page<T> {
@@ -64,6 +66,7 @@ export function createInformer<T extends KubeObject>(
   const query = { labelSelector: options.labelSelector, fieldSelector: options.fieldSelector };
   const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
   ready.catch(() => undefined);
+  let heardAtMs = systemClock.nowMs();
 
   const { trim = (object) => object } = options;
   const put = (whole: T): void => {
@@ -100,6 +103,7 @@ export function createInformer<T extends KubeObject>(
     for (const key of [...items.keys()].filter((each) => !present.has(each))) {
       drop(key);
     }
+    heardAtMs = systemClock.nowMs();
     resolve();
     return page.metadata.resourceVersion;
   };
@@ -122,6 +126,7 @@ export function createInformer<T extends KubeObject>(
     let version = from;
     for await (const text of lines(response)) {
       const line = JSON.parse(text) as WatchLine<T>;
+      heardAtMs = systemClock.nowMs();
       if (line.type === 'ERROR') {
         return undefined;
       }
@@ -169,6 +174,7 @@ export function createInformer<T extends KubeObject>(
     items,
     onItemChanged: changed.event,
     ready,
+    heardAtMs: () => heardAtMs,
     dispose() {
       controller.abort();
       changed.dispose();

@@ -19,6 +19,7 @@ export function joinInformers<T extends KubeObject>(parts: readonly Informer<T>[
     items,
     onItemChanged: changed.event,
     ready: Promise.all(parts.map((part) => part.ready)).then(() => undefined),
+    heardAtMs: () => Math.min(...parts.map((part) => part.heardAtMs())),
     dispose() {
       for (const each of [...subscriptions, ...parts]) {
         void each.dispose();

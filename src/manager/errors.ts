@@ -142,3 +142,76 @@ export const tooManyIntercepts = (limit: number): NearfieldError =>
     `a session holds at most ${limit} intercepts`,
     'Leave some of them first.',
   );
+
+export const tokenRequired = (): NearfieldError =>
+  failure(
+    'unauthenticated',
+    'manager.token-required',
+    'this traffic-manager serves only callers that prove who they are, and this call came without a token',
+    'Use a context of the kubeconfig that has a token, or set nearfield.serviceAccount; other clients do it from release 2.31 on.',
+  );
+
+export const tokenRejected = (): NearfieldError =>
+  failure(
+    'unauthenticated',
+    'manager.token-rejected',
+    'the cluster does not accept the token',
+    'It may have expired: log in to the cluster again.',
+  );
+
+export const notYourSession = (): NearfieldError =>
+  failure(
+    'permission_denied',
+    'manager.not-your-session',
+    'the session belongs to somebody else',
+    'Connect again; a session is for whoever opened it.',
+  );
+
+export const notPermitted = (
+  user: string,
+  verb: string,
+  what: string,
+  namespace: string,
+  name?: string,
+): NearfieldError =>
+  failure(
+    'permission_denied',
+    'manager.not-permitted',
+    `${user} may not ${verb} ${what}${name ? ` of ${name}` : ''} in namespace ${namespace}`,
+    `Ask the owner of the cluster for the verb ${verb} on ${what}.nearfield.dev there.`,
+  );
+
+export const tooManyReviews = (): NearfieldError =>
+  failure(
+    'unavailable',
+    'manager.busy',
+    'the traffic-manager asks the API server about too many callers at once',
+    'Try again in a moment.',
+  );
+
+export const wholePortForbidden = (): NearfieldError =>
+  failure(
+    'permission_denied',
+    'manager.whole-port-forbidden',
+    'the owner of this cluster does not allow to take all requests of a port',
+    'Say which ones are meant, by a header or a path; or use a wiretap, which takes nothing away.',
+  );
+
+export const replaceForbidden = (): NearfieldError =>
+  failure(
+    'permission_denied',
+    'manager.replace-forbidden',
+    'the owner of this cluster does not allow to replace containers',
+    'Intercept the requests that you need instead.',
+  );
+
+export const notAmongAllowed = (user: string, workload: string, namespace: string): NearfieldError =>
+  failure(
+    'permission_denied',
+    'manager.not-among-allowed',
+    `the owner of this cluster does not let ${user} attach to ${workload} in namespace ${namespace}`,
+    'Ask the owner for a rule in intercept.allowed that includes it.',
+  );
+
+export const badPolicy = (what: string): NearfieldError =>
+  failure('invalid_argument', 'manager.bad-policy', `the policy cannot be read: ${what}`);

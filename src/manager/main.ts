@@ -1,16 +1,18 @@
 import { readFileSync } from 'node:fs';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import {
   collectWhenQuiet,
   createLogger,
   formatJsonLine,
-  type LogLevel,
-  logLevels,
+  LogLevelSwitch,
+  parseLogLevel,
   systemClock,
 } from '../base/index.ts';
 import { loadKubeInCluster } from '../kube/index.ts';
 import { parseOptions, startManager } from './manager.ts';
+import type { ProcessNumbers } from './metrics/metrics.ts';
 
 // Left alone, the collector lets garbage of ten thousand connections lie around until the pod is at its limit.
 setFlagsFromString('--max-semi-space-size=4');
@@ -36,10 +38,10 @@ async function main(): Promise<void> {
   if (!('SERVER_PORT' in options)) {
     return;
   }
-  const level = logLevels.find((each) => each === options.LOG_LEVEL) ?? ('info' satisfies LogLevel);
+  const logLevel = new LogLevelSwitch(systemClock, parseLogLevel(options.LOG_LEVEL) ?? 'info');
   const log = createLogger({
     wallMs: () => systemClock.wallMs(),
-    level: () => level,
+    level: logLevel.level,
     sink: (line) => process.stdout.write(`${formatJsonLine(line)}\n`),
   });
   const fatal = (error: unknown): void => {
@@ -49,7 +51,11 @@ async function main(): Promise<void> {
   process.on('uncaughtException', fatal);
   process.on('unhandledRejection', fatal);
   const scope = await startManager(
-    { kube: loadKubeInCluster(), clock: systemClock, log, resolvConf: readFileSync('/etc/resolv.conf', 'utf8') },
+    {
+      ...{ kube: loadKubeInCluster(), clock: systemClock, log, logLevel },
+      resolvConf: readFileSync('/etc/resolv.conf', 'utf8'),
+      process: processNumbers(),
+    },
     options,
   );
   const collect: unknown = runInNewContext('gc');
@@ -70,6 +76,20 @@ async function main(): Promise<void> {
       void scope.dispose().then(() => process.exit(0));
     });
   }
+}
+
+function processNumbers(): ProcessNumbers {
+  const delay = monitorEventLoopDelay({ resolution: 20 });
+  delay.enable();
+  return {
+    memoryBytes: () => process.memoryUsage.rss(),
+    cpuSeconds: () => (process.cpuUsage().user + process.cpuUsage().system) / 1e6,
+    loopDelaySeconds: () => {
+      const seconds = delay.max / 1e9;
+      delay.reset();
+      return seconds;
+    },
+  };
 }
 
 main().catch((error: unknown) => {

@@ -1,18 +1,24 @@
+import type { ConnectRouter } from '@connectrpc/connect';
 import { safeParse } from 'valibot';
-import { type Clock, isLoopback, type Logger, retry, Scope } from '../base/index.ts';
+import { type Clock, isLoopback, type Logger, type LogLevelSwitch, retry, Scope } from '../base/index.ts';
 import { type Kube, kinds, type V1Namespace } from '../kube/index.ts';
 import { createGrpcServer } from '../protocol/transport/index.ts';
 import { ClusterView, systemNamespaces } from './cluster/cluster.ts';
 import { createResolver } from './cluster/dns.ts';
 import { clusterDomainOf, clusterInfo, findServiceSubnets } from './cluster/info.ts';
 import { AgentGate } from './identity/agents.ts';
+import { createGuard } from './identity/guard.ts';
 import { PodCallers } from './identity/pods.ts';
 import { wantsAgent } from './injector/annotations.ts';
 import { ensureCertificate } from './injector/certificate.ts';
 import { type AgentImage, injectionPatch } from './injector/patch.ts';
 import { createWebhook } from './injector/webhook.ts';
+import { createMetrics, type ManagerMetrics, type ProcessNumbers } from './metrics/metrics.ts';
+import { createStatusServer } from './metrics/serve.ts';
 import { type ManagerOptions, managerOptionsSchema } from './options.ts';
+import { dialRoutes } from './service/dials.ts';
 import { Intercepts } from './service/intercepts.ts';
+import { LogControl } from './service/log-control.ts';
 import { managerRoutes } from './service/routes.ts';
 import { Store } from './state/store.ts';
 import { TunnelRouter } from './tunnel/router.ts';
@@ -23,6 +29,9 @@ export interface ManagerDeps {
   readonly clock: Clock;
   readonly log: Logger;
   readonly resolvConf: string;
+  /** That of `log`. */
+  readonly logLevel: LogLevelSwitch;
+  readonly process: ProcessNumbers;
 }
 
 export function parseOptions(
@@ -36,10 +45,19 @@ export function parseOptions(
 export async function startManager(deps: ManagerDeps, options: ManagerOptions): Promise<Scope> {
   const { kube, clock, log } = deps;
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
+  const status = await startStatus(options, scope, log);
   const view = scope.own(new ClusterView(kube, log.child('cluster'), watchedNamespaces(options)));
   await view.ready();
   const namespace = await kube.get<V1Namespace>(kinds.namespace, options.MANAGER_NAMESPACE);
   const store = new Store(clock, namespace?.metadata?.uid ?? '');
+  const guard = createGuard({
+    ...{ kube, view, store, clock, log, requireToken: options.REQUIRE_TOKEN },
+    managerNamespace: options.MANAGER_NAMESPACE,
+  });
+  scope.defer(() => guard.dispose());
+  await guard.ready();
+  const { gate, config, admission } = guard;
+  const metrics = createMetrics({ store, view, clock, process: deps.process });
   const clusterDomain = clusterDomainOf(deps.resolvConf);
   const serviceSubnets = await findServiceSubnets(kube, view, options.MANAGER_NAMESPACE);
   const watchers = new DialWatchers(clock);
@@ -64,35 +82,44 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
   const pods = new PodCallers({ view, clock });
   const agents = new AgentGate({ store, pods, log: log.child('identity') });
   const router = new TunnelRouter({
-    ...{ store, watchers, clock, log: log.child('tunnel') },
-    mayTunnel: (caller, sessionId) => agents.mayTunnel(caller, sessionId),
+    ...{ store, watchers, clock, log: log.child('tunnel'), tally: metrics.tunnels },
+    mayTunnel: (caller, authorization, sessionId) =>
+      agents.mayTunnel(caller, sessionId) && gate.mayTunnel(caller, authorization, sessionId),
   });
   const nameserver = /^nameserver\s+(\S+)/m.exec(deps.resolvConf)?.[1] ?? '10.96.0.10';
   const server = createGrpcServer({
     clock,
     service: 'manager',
     log: log.child('callers'),
-    acceptTunnel: (stream, _headers, caller) => router.accept(stream, caller),
-    routes: managerRoutes({
-      store,
-      view,
-      watchers,
-      intercepts,
-      resolver: createResolver({ nameserver, clusterDomain, clock }),
-      info: () =>
-        clusterInfo({
-          view,
-          serviceSubnets,
-          clusterDomain,
-          podIp: options.POD_IP,
-          managerNamespace: options.MANAGER_NAMESPACE,
-          apiPort: options.SERVER_PORT,
-        }),
-      agentImage: options.AGENT_IMAGE,
-      agents,
-      clock,
-      log: log.child('service'),
-    }),
+    acceptTunnel: (stream, headers, caller) => router.accept(stream, headers, caller),
+    routes: both(
+      dialRoutes({ store, gate, admission }),
+      managerRoutes({
+        store,
+        view,
+        watchers,
+        intercepts,
+        gate,
+        config,
+        metrics,
+        logs: new LogControl({ level: deps.logLevel, clock, log: log.child('service') }),
+        resolver: createResolver({ nameserver, clusterDomain, clock }),
+        info: () =>
+          clusterInfo({
+            view,
+            serviceSubnets,
+            clusterDomain,
+            podIp: options.POD_IP,
+            managerNamespace: options.MANAGER_NAMESPACE,
+            apiPort: options.SERVER_PORT,
+            wishes: config.current.client,
+          }),
+        agentImage: options.AGENT_IMAGE,
+        agents,
+        clock,
+        log: log.child('service'),
+      }),
+    ),
   });
   scope.own(clock.every(1_000, () => store.expire()));
   // An agent whose pod is gone does not depart when it was killed.
@@ -106,8 +133,40 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
   await startWebhook(deps, options, { scope, view, intercepts, pods });
   await server.listen(options.SERVER_PORT, options.SERVER_HOST || undefined);
   scope.defer(() => server.close());
+  await status.ready(metrics);
   log.info('traffic-manager is serving', { port: options.SERVER_PORT, clusterDomain });
   return scope;
+}
+
+type Routes = (router: ConnectRouter) => void;
+const both =
+  (first: Routes, second: Routes): Routes =>
+  (router) => {
+    first(router);
+    second(router);
+  };
+
+/** Answers probes from the start; metrics once there is something to measure. */
+async function startStatus(
+  { HEALTH_PORT: healthPort, PROMETHEUS_PORT: metricsPort, SERVER_HOST: host }: ManagerOptions,
+  scope: Scope,
+  log: Logger,
+): Promise<{ ready(metrics: ManagerMetrics): Promise<void> }> {
+  let isReady = false;
+  const open = async (port: number, metrics?: () => string): Promise<void> => {
+    const server = createStatusServer({ metrics, isReady: () => isReady, log: log.child('status') });
+    await server.listen(port, host || undefined);
+    scope.defer(() => server.close());
+  };
+  await open(healthPort);
+  return {
+    async ready({ registry }) {
+      isReady = true;
+      if (metricsPort) {
+        await open(metricsPort, () => registry.text());
+      }
+    },
+  };
 }
 
 /** Where it is not everywhere, its own Service and pod are of interest too. */

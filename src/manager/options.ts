@@ -34,5 +34,14 @@ export const managerOptionsSchema = v.object({
     v.transform((text) => text.split(/\s+/).filter(Boolean)),
   ),
   AGENT_LOG_LEVEL: v.optional(v.string()),
+  /** Whoever calls has to say who they are. */
+  REQUIRE_TOKEN: v.pipe(
+    v.optional(v.picklist(['true', 'false'], 'is neither true nor false'), 'false'),
+    v.transform((text) => text === 'true'),
+  ),
+  /** `/healthz` and `/readyz`. */
+  HEALTH_PORT: port(8082),
+  /** `/metrics`; 0: nowhere. */
+  PROMETHEUS_PORT: port(0),
 });
 export type ManagerOptions = v.InferOutput<typeof managerOptionsSchema>;

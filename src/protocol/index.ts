@@ -10,6 +10,9 @@ export {
 export { errorOfConnect } from './errors.ts';
 export { Agent } from './gen/agent_pb.js';
 export * as wire from './gen/manager_pb.js';
+export { Sessions } from './gen/nearfield_pb.js';
+export { bearerPrefix, metadataOf, tokenAudience } from './identity.ts';
+export { type ClientConfig, clientConfigSchema, parseConfigDuration } from './messages/client-config.ts';
 export {
   type AppliedNetwork,
   type AttachResult,
@@ -59,6 +62,15 @@ export {
   serializePathFilter,
 } from './messages/filters.ts';
 export { plainErrorSchema } from './messages/plain-error.ts';
+export {
+  clientConfigKey,
+  configMapName,
+  durationSchema,
+  type InterceptPolicy,
+  interceptPolicySchema,
+  parseDuration,
+  policyKey,
+} from './messages/policy.ts';
 export {
   agentHealthPort,
   appEnvironmentPrefix,

@@ -44,6 +44,7 @@ class SimulatedAgent {
         return reviews;
       },
       onConnected: () => undefined,
+      onLogLevel: () => undefined,
       dialFor: (stream) => stream.reset(),
       lookup: async () => ({ rCode: 2, rrs: new Uint8Array(0) }),
     });

@@ -2,7 +2,7 @@ import type { ClientHttp2Session } from 'node:http2';
 import { create } from '@bufbuild/protobuf';
 import { type Client, Code, ConnectError, createClient } from '@connectrpc/connect';
 import { type Clock, type Disposable, type Logger, sleep, withTimeout } from '../../base/index.ts';
-import { parseConnId, type StreamInfo, serializeStreamInfo, tunnelCode, wire } from '../../protocol/index.ts';
+import { parseConnId, Sessions, type StreamInfo, serializeStreamInfo, tunnelCode, wire } from '../../protocol/index.ts';
 import { createCallTransport, openHttp2, openTunnel, type TunnelStream } from '../../protocol/transport/index.ts';
 import type { Review } from '../port/diversion.ts';
 import type { OpenManagerTunnel } from '../tunnel/diverter.ts';
@@ -20,6 +20,8 @@ export interface LinkOptions {
   /** The variables of every container, as they are now. */
   readonly environments: () => Promise<Readonly<Record<string, Record<string, string>>>>;
   readonly onConnected: () => void;
+  /** Somebody wants more or less to be logged for a while; 0: until the next time. */
+  readonly onLogLevel: (level: string, durationMs: number) => void;
   /** The manager wants a connection from inside the pod (managers up to 2.24); the stream is not started yet. */
   readonly dialFor: (stream: TunnelStream, info: StreamInfo) => void;
   /** The manager wants a name as the pod sees it (managers up to 2.24). */
@@ -56,12 +58,21 @@ export class ManagerLink implements Disposable {
       ? { stream: openTunnel(this.#session, 'manager'), sessionId: this.#sessionId }
       : undefined;
 
-  /** Whether the manager knows a client by this session; false when it cannot be asked. */
+  /** Whether a client of this session may use the pod's network; false when the manager cannot be asked. */
   readonly isClient = async (sessionId: string): Promise<boolean> => {
     if (!this.#session || this.#session.destroyed) {
       return false;
     }
-    const manager = createClient(wire.Manager, createCallTransport(this.#session));
+    const transport = createCallTransport(this.#session);
+    try {
+      const question = { agentSessionId: this.#sessionId ?? '', clientSessionId: sessionId };
+      return (await createClient(Sessions, transport).mayDial(question, { timeoutMs: callTimeoutMs })).allowed;
+    } catch (error) {
+      if (!(error instanceof ConnectError) || error.code !== Code.Unimplemented) {
+        return false;
+      }
+    }
+    const manager = createClient(wire.Manager, transport);
     // The one question about a session that every manager answers; it also renews it, which a live client does itself.
     return await manager.remain({ session: { sessionId } }, { timeoutMs: callTimeoutMs }).then(
       () => true,
@@ -116,6 +127,7 @@ export class ManagerLink implements Disposable {
     signal.addEventListener('abort', abort, { once: true });
     void this.#whileServed(() => this.#watchDials(manager, session, watch.signal), watch.signal);
     void this.#whileServed(() => this.#watchNames(manager, session, watch.signal), watch.signal);
+    void this.#whileServed(() => this.#watchLogLevel(manager, watch.signal), watch.signal);
     try {
       await Promise.race([
         this.#watchIntercepts(manager, session, watch.signal),
@@ -198,6 +210,12 @@ export class ManagerLink implements Disposable {
           manager.agentLookupDNSResponse({ session, request, response }, { timeoutMs: callTimeoutMs }),
         )
         .catch(() => undefined);
+    }
+  }
+
+  async #watchLogLevel(manager: Manager, signal: AbortSignal): Promise<void> {
+    for await (const { logLevel, duration } of manager.watchLogLevel({}, { signal })) {
+      this.#options.onLogLevel(logLevel, Number(duration?.seconds ?? 0n) * 1_000 + (duration?.nanos ?? 0) / 1e6);
     }
   }
 

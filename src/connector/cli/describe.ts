@@ -88,6 +88,12 @@ export function describe(snapshot: Connector['snapshot']): string {
   if (manager) {
     lines.push(`Traffic Manager    : ${manager.name} ${manager.version}`);
   }
+  lines.push(
+    ...(snapshot.settings ?? []).map(
+      ({ name, value, from }) =>
+        `Setting            : ${name} = ${value} (${from === 'cluster' ? 'from the owner of the cluster' : 'yours'})`,
+    ),
+  );
   lines.push(...attachments.map((each) => `Attachment         : ${describeAttachment(each)}`));
   lines.push(
     ...snapshot.health.map(

@@ -62,6 +62,7 @@ const nameOf = (found: { readonly kind: string; readonly object: KubeObject } | 
   found && `${found.kind} ${found.object.metadata?.name ?? ''}`;
 
 const optionalKinds: readonly Kind[] = [
+  kinds.service,
   kinds.role,
   kinds.roleBinding,
   kinds.clusterRole,

@@ -1,3 +1,4 @@
+import { clientConfigKey, configMapName, policyKey } from '../../protocol/index.ts';
 import { type ApiObject, managerLabels, object, ours, type Place, webhookName } from './names.ts';
 import type { InstallOptions } from './options.ts';
 import { clientRoles, clientWorkRole, managerRoles, workRole } from './rbac.ts';
@@ -12,7 +13,9 @@ export function managerObjects(options: InstallOptions): ApiObject[] {
     ...namespaces.flatMap((each) => workRole(each, namespace)),
     ...(clientRbac.create ? clientRoles(options, clientRbac.subjects) : []),
     ...(clientRbac.create ? namespaces.flatMap((each) => clientWorkRole(each, namespace, clientRbac.subjects)) : []),
+    configMap(options),
     ...services(namespace),
+    ...(options.prometheus.port ? [prometheusService(namespace)] : []),
     ...(options.networkPolicy ? [networkPolicy(namespace)] : []),
     webhook(options),
     deployment(options),
@@ -38,6 +41,41 @@ export function services(namespace: string): ApiObject[] {
   ];
 }
 
+/** The name is the public chart's. */
+export const prometheusService = (namespace: string): ApiObject =>
+  object(
+    'v1',
+    'Service',
+    { name: 'telepresence-prometheus', namespace, labels: ours },
+    {
+      spec: {
+        selector: managerLabels,
+        ports: [{ name: 'http', port: 80, targetPort: 'prometheus', protocol: 'TCP' }],
+      },
+    },
+  );
+
+/** What the manager follows without a restart. JSON is YAML, and Helm writes it the same way. */
+export const configMap = ({ namespace, client, intercept }: InstallOptions): ApiObject =>
+  object(
+    'v1',
+    'ConfigMap',
+    { name: configMapName, namespace, labels: ours },
+    { data: { [clientConfigKey]: toSortedJson(client), [policyKey]: toSortedJson(intercept) } },
+  );
+
+const toSortedJson = (value: unknown): string =>
+  typeof value === 'string'
+    ? value
+    : JSON.stringify(
+        value,
+        (_, each: unknown) =>
+          typeof each === 'object' && each !== null && !Array.isArray(each)
+            ? Object.fromEntries(Object.entries(each).sort(([a], [b]) => (a < b ? -1 : 1)))
+            : each,
+        2,
+      );
+
 /**
  * Who may connect to the manager. Its port-forwards come from the node, and the API server from wherever it is: no rule
  * can name these. Outwards it goes where clients go, so nothing is said about that.
@@ -54,6 +92,8 @@ export function networkPolicy(namespace: string): ApiObject {
         ingress: [
           // The agents, which are in pods of any namespace.
           { from: [{ namespaceSelector: {} }], ports: [{ port: 8081, protocol: 'TCP' }] },
+          // By its name: nothing where there are no metrics. Probes come from the node, which every policy lets in.
+          { from: [{ namespaceSelector: {} }], ports: [{ port: 'prometheus', protocol: 'TCP' }] },
           { ports: [{ port: 8443, protocol: 'TCP' }] },
         ],
       },
@@ -126,6 +166,7 @@ export function deployment(options: InstallOptions): ApiObject {
 }
 
 function container(options: InstallOptions): object {
+  const { prometheus } = options;
   const field = (name: string, fieldPath: string) => ({
     name,
     valueFrom: { fieldRef: { apiVersion: 'v1', fieldPath } },
@@ -144,9 +185,11 @@ function container(options: InstallOptions): object {
     ports: [
       { name: 'api', containerPort: 8081, protocol: 'TCP' },
       { name: 'https', containerPort: 8443, protocol: 'TCP' },
+      { name: 'health', containerPort: 8082, protocol: 'TCP' },
+      ...(prometheus.port ? [{ name: 'prometheus', containerPort: prometheus.port, protocol: 'TCP' }] : []),
     ],
-    readinessProbe: { tcpSocket: { port: 'api' }, periodSeconds: 1 },
-    livenessProbe: { tcpSocket: { port: 'api' }, periodSeconds: 10, failureThreshold: 6 },
+    readinessProbe: { httpGet: { path: '/readyz', port: 'health' }, periodSeconds: 1 },
+    livenessProbe: { httpGet: { path: '/healthz', port: 'health' }, periodSeconds: 10, failureThreshold: 6 },
     ...unlessEmpty('resources', options.resources),
     securityContext: {
       allowPrivilegeEscalation: false,
@@ -172,6 +215,7 @@ function environment(options: InstallOptions): [string, string][] {
     ['AGENT_IMAGE_PULL_SECRETS', JSON.stringify(image.pullSecrets), !isEmpty(image.pullSecrets)],
     ['MANAGED_NAMESPACES', namespaces.join(' '), namespaces.length > 0],
     ['REQUIRE_TOKEN', 'true', options.requireToken],
+    ['PROMETHEUS_PORT', String(options.prometheus.port), options.prometheus.port > 0],
   ];
   return chosen.filter(([, , isSaid]) => isSaid).map(([name, value]) => [name, value]);
 }

@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { clientVersion } from '../../protocol/index.ts';
+import { clientConfigSchema, clientVersion, interceptPolicySchema } from '../../protocol/index.ts';
 import { badInstallOptions } from '../errors.ts';
 
 export const defaultManagerNamespace = 'ambassador';
@@ -60,8 +60,28 @@ export const installOptionsSchema = v.strictObject({
     {},
   ),
   agentInjector: v.optional(v.strictObject({ injectPolicy: v.optional(v.picklist(injectPolicies), 'OnDemand') }), {}),
-  /** Refuses clients that do not prove who they are. */
+  /** Refuses callers that do not prove who they are, and asks the API server what they may do. */
   requireToken: v.optional(v.boolean(), false),
+  /** What the owner decides about attachments. Changes need no restart. */
+  intercept: v.optional(interceptPolicySchema, {}),
+  /** What the owner wishes of every client. Changes need no restart. */
+  client: v.optional(clientConfigSchema, {}),
+  /** Where `/metrics` is; 0: nowhere. */
+  prometheus: v.optional(
+    v.strictObject({
+      port: v.optional(
+        v.pipe(
+          v.number(),
+          v.integer(),
+          v.minValue(0),
+          v.maxValue(65_535),
+          v.check((port) => ![8081, 8082, 8443].includes(port), 'is one of the manager’s other ports'),
+        ),
+        9090,
+      ),
+    }),
+    {},
+  ),
   networkPolicy: v.optional(v.boolean(), false),
   /** The role of developers, and who gets it. */
   clientRbac: v.optional(
@@ -89,6 +109,9 @@ export interface InstallOptions extends InstallValues {
   readonly imageReference: string;
 }
 
+const namesCallers = ({ intercept }: InstallValues): boolean =>
+  intercept.allowed.some(({ users, groups }) => users !== undefined || groups !== undefined);
+
 /** What a person gave, completed. Errors: `connector.bad-install-options`, with everything that is wrong. */
 export function readInstallOptions(given: {
   readonly namespace?: string | undefined;
@@ -100,9 +123,12 @@ export function readInstallOptions(given: {
   const namespace = v.safeParse(label, given.namespace || defaultManagerNamespace);
   const issues = [
     ...(parsed.issues ?? []).map((issue) => `${v.getDotPath(issue) ?? 'the options'}: ${issue.message}`),
+    ...(parsed.success && namesCallers(parsed.output) && !parsed.output.requireToken
+      ? ['intercept.allowed: users and groups are known only with requireToken']
+      : []),
     ...(namespace.issues ?? []).map(({ message }) => `namespace: ${message}`),
   ];
-  if (!parsed.success || !namespace.success) {
+  if (!parsed.success || !namespace.success || issues.length > 0) {
     throw badInstallOptions(issues);
   }
   const { image } = parsed.output;

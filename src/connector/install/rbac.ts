@@ -1,3 +1,4 @@
+import { configMapName } from '../../protocol/index.ts';
 import { type ApiObject, certificateSecret, object, ours, type Place, webhookName } from './names.ts';
 import type { InstallOptions } from './options.ts';
 
@@ -61,6 +62,12 @@ export const clusterRules = (namespace: string): readonly Rule[] => [
     verbs: ['patch'],
     why: 'writes the authority of its own certificate into its own webhook',
   },
+  {
+    apiGroups: ['authentication.k8s.io'],
+    resources: ['tokenreviews'],
+    verbs: ['create'],
+    why: 'asks the API server whose a client’s token is',
+  },
 ];
 
 export const nodeRules: readonly Rule[] = [
@@ -73,12 +80,6 @@ export const nodeRules: readonly Rule[] = [
 ];
 
 export const tokenRules: readonly Rule[] = [
-  {
-    apiGroups: ['authentication.k8s.io'],
-    resources: ['tokenreviews'],
-    verbs: ['create'],
-    why: 'asks the API server whose a client’s token is',
-  },
   {
     apiGroups: ['authorization.k8s.io'],
     resources: ['subjectaccessreviews'],
@@ -107,6 +108,13 @@ export const ownRules = (namespace: string): readonly Rule[] => [
     resources: ['secrets'],
     verbs: ['create'],
     why: 'makes that secret the first time; Kubernetes cannot limit creation to a name',
+  },
+  {
+    apiGroups: [''],
+    resources: ['configmaps'],
+    resourceNames: [configMapName],
+    verbs: ['get', 'list', 'watch'],
+    why: 'what you decide about attachments and clients, without a restart',
   },
 ];
 
@@ -139,6 +147,12 @@ export const developRules: readonly Rule[] = [
     resources: ['pods/portforward'],
     verbs: ['create', 'get'],
     why: 'straight to the agent; without it the traffic of an attachment goes through the manager',
+  },
+  {
+    apiGroups: ['nearfield.dev'],
+    resources: ['connections', 'attachments'],
+    verbs: ['create'],
+    why: 'connecting to the namespace, and attaching to what is in it; asked about only with requireToken',
   },
 ];
 

@@ -37,15 +37,21 @@ export class Catalog implements Disposable {
    * Who may not list namespaces or services everywhere is served with the connected one and those that are named.
    * Without names it is all of them.
    */
-  static async open(kube: Kube, namespace: string, mapped: readonly string[], log: Logger): Promise<Catalog> {
-    const [allNamespaces, allServices] = await Promise.all([
+  static async open(
+    kube: Kube,
+    namespace: string,
+    mapped: readonly string[] | Promise<readonly string[]>,
+    log: Logger,
+  ): Promise<Catalog> {
+    const [allNamespaces, allServices, names] = await Promise.all([
       kube.mayI({ verb: 'list', resource: 'namespaces' }),
       kube.mayI({ verb: 'list', resource: 'services' }),
+      mapped,
     ]);
     const namespaces = allNamespaces ? kube.watch<V1Namespace>(kinds.namespace, { log }) : undefined;
     const services = kube.watch<V1Service>(kinds.service, { log, ...(allServices ? {} : { namespace }) });
     await namespaces?.ready;
-    return new Catalog({ own: namespace, mapped, services, namespaces });
+    return new Catalog({ own: namespace, mapped: names, services, namespaces });
   }
 
   get names(): readonly string[] {

@@ -1,5 +1,6 @@
 import type { IpBytes, Scope } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
+import type { SettingView } from '../contract.ts';
 import type { Attachments } from '../intercept/attachments.ts';
 import type { NetworkAttachment } from '../network/attachment.ts';
 import type { CheckedChoice } from '../network/choice.ts';
@@ -18,6 +19,8 @@ export interface Connection {
   readonly managerNamespace: string;
   readonly apiServer: readonly IpBytes[];
   readonly choice: CheckedChoice;
+  /** What is wished of the network, and by whom. */
+  readonly settings: readonly SettingView[];
   daemon: NetworkAttachment | undefined;
   proxy: LocalProxy | undefined;
 }

@@ -8,6 +8,7 @@ import { createCallTransport, openHttp2, pingNow } from '../../protocol/transpor
 import { managerMissing, managerNotRunning } from '../errors.ts';
 
 const defaultApiPort = 8081;
+const introduceTimeoutMs = 10_000;
 
 /**
  * One connection to the traffic-manager: two port-forwards, one for calls and one for tunnels, so that a name never
@@ -21,6 +22,8 @@ export interface ManagerLink {
   /** Ends at once unless both halves answer within seconds. */
   check(): void;
   close(): void;
+  /** Shows who we are on the half that carries tunnels, which do not say it themselves. */
+  introduce(sessionId: string): Promise<void>;
 }
 
 export interface LinkOptions {
@@ -28,6 +31,8 @@ export interface LinkOptions {
   readonly managerNamespace: string;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  /** The metadata of calls; undefined while nothing is to be shown. */
+  readonly authorization: () => Promise<string | undefined>;
 }
 
 /** Errors: `connector.manager-missing`, `connector.manager-not-running`, and those of kube. */
@@ -82,7 +87,12 @@ export async function openManagerLink(options: LinkOptions): Promise<ManagerLink
       pingNow(session, clock);
     }
   };
-  return { manager: createClient(wire.Manager, createCallTransport(calls)), tunnels, closed, check, close };
+  const clientOf = (session: ClientHttp2Session): Client<typeof wire.Manager> =>
+    createClient(wire.Manager, createCallTransport(session, { authorization: options.authorization }));
+  const introduce = async (sessionId: string): Promise<void> => {
+    await clientOf(tunnels).remain({ session: { sessionId } }, { signal, timeoutMs: introduceTimeoutMs });
+  };
+  return { manager: clientOf(calls), tunnels, closed, check, close, introduce };
 }
 
 async function findManager(kube: Kube, namespace: string): Promise<{ pod: string; namespace: string; port: number }> {

@@ -3,11 +3,20 @@ import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { type Clock, Emitter, type Logger, retry, Scope, sleep, toError, withTimeout } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
-import { errorOfConnect, parseVersion, productName, wire, wireVersion } from '../../protocol/index.ts';
+import {
+  type ClientConfig,
+  errorOfConnect,
+  parseVersion,
+  productName,
+  wire,
+  wireVersion,
+} from '../../protocol/index.ts';
 import { managerTooOld, notConnected } from '../errors.ts';
 import { Inbound } from '../inbound/inbound.ts';
+import { readClientConfig } from '../network/wishes.ts';
 import { watchAgentPods } from './agent-pods.ts';
 import { AgentSessions } from './agents.ts';
+import { Identity } from './identity.ts';
 import { type ManagerLink, openManagerLink } from './link.ts';
 
 export interface SessionOptions {
@@ -17,6 +26,7 @@ export interface SessionOptions {
   readonly installId: string;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly serviceAccount?: string | undefined;
   readonly isAllowed: (host: string, port: number, protocol: 'TCP' | 'UDP') => boolean;
 }
 
@@ -26,10 +36,13 @@ export type SessionState =
   | { readonly kind: 'reconnecting'; readonly reason: string; readonly attempt: number }
   | { readonly kind: 'ended' };
 
+const withoutTerms = { authSupported: false, authRequired: false };
 const callTimeoutMs = 15_000;
 const remainPeriodMs = 5_000;
 const remainTimeoutMs = 5_000;
 const watchRetryMs = 500;
+/** Somebody may give the right meanwhile. */
+const forbiddenRetryMs = 20_000;
 
 /**
  * Our session with the traffic-manager. It outlives connections: after a break the same session id is taken up again,
@@ -59,6 +72,8 @@ export class ManagerSession {
   clusterInfo: wire.ClusterInfo | undefined;
   version: wire.VersionInfo2 | undefined;
   agentImage = '';
+  /** What the owner of the cluster wishes of every client. */
+  clientConfig: ClientConfig = {};
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -140,7 +155,15 @@ export class ManagerSession {
   async #connect(signal: AbortSignal): Promise<void> {
     const { kube, managerNamespace, clock } = this.#options;
     this.#step('opening a port-forward to the traffic-manager');
-    const link = await openManagerLink({ kube, managerNamespace, clock, signal });
+    // Each time anew: it may be another manager, with other terms.
+    const identity = new Identity({
+      kube,
+      clock,
+      log: this.#options.log,
+      serviceAccount: this.#options.serviceAccount,
+    });
+    const { authorization } = identity;
+    const link = await openManagerLink({ kube, managerNamespace, clock, signal, authorization });
     try {
       this.#step('arriving at the traffic-manager');
       this.version = await this.#ask(signal, (limit) => link.manager.version({}, { signal: limit }));
@@ -148,7 +171,12 @@ export class ManagerSession {
       if (version?.major !== 2 || version.minor < 20) {
         throw managerTooOld(this.version.version);
       }
+      await this.#ask(signal, () => identity.agree(this.version ?? withoutTerms));
       await this.#arrive(link, signal);
+      if (identity.isShown) {
+        await link.introduce(this.#sessionId);
+      }
+      this.clientConfig = await this.#readConfig(link);
       this.agentImage =
         (await link.manager.getAgentImageFQN({}, { timeoutMs: callTimeoutMs }).catch(() => undefined))?.fQN ?? '';
     } catch (error) {
@@ -157,6 +185,13 @@ export class ManagerSession {
     }
     this.#link = link;
     this.#startWatches(link);
+  }
+
+  async #readConfig({ manager }: ManagerLink): Promise<ClientConfig> {
+    const { log } = this.#options;
+    // One that does not know the call has nothing to say.
+    const answer = await manager.getClientConfig({}, { timeoutMs: callTimeoutMs }).catch(() => undefined);
+    return answer ? readClientConfig(answer.configYaml, log) : {};
   }
 
   #ask<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
@@ -360,15 +395,22 @@ export class ManagerSession {
     this.#agents.follow(wanted, this.#sessionId);
   }
 
-  /** Runs a watch again and again for as long as its scope lives; what a peer does not have is not asked for twice. */
+  /**
+   * Runs a watch again and again for as long as its scope lives; what a peer does not have is not asked for twice, and what it
+   * does not permit not often.
+   */
   #follow(scope: Scope, what: string, work: (signal: AbortSignal) => Promise<void>): void {
     const controller = new AbortController();
     scope.defer(() => controller.abort());
     const run = async (): Promise<void> => {
       while (!controller.signal.aborted) {
+        let retryMs = watchRetryMs;
         try {
           await work(controller.signal);
         } catch (error) {
+          if (error instanceof ConnectError && error.code === Code.PermissionDenied) {
+            retryMs = forbiddenRetryMs;
+          }
           if (error instanceof ConnectError && error.code === Code.Unimplemented) {
             return;
           }
@@ -376,7 +418,7 @@ export class ManagerSession {
             this.#options.log.debug('a watch ended', { what, error });
           }
         }
-        await sleep(this.#options.clock, watchRetryMs, controller.signal).catch(() => undefined);
+        await sleep(this.#options.clock, retryMs, controller.signal).catch(() => undefined);
       }
     };
     void run();

@@ -63,6 +63,12 @@ export function connectionRows(snapshot: ConnectorSnapshot, t: Translate): Row[]
   }
   return [
     ...rows,
+    ...(snapshot.settings ?? []).map(({ name, value, from }) => ({
+      id: `setting ${name} ${from}`,
+      label: `${name}: ${value}`,
+      description: from === 'cluster' ? t('from the owner of the cluster') : t('from your settings'),
+      icon: 'settings-gear',
+    })),
     ...(daemon.translated ?? []).map(({ subnet, route }) => ({
       id: `translated ${subnet}`,
       label: t(translatedSentence, subnet, route),

@@ -81,6 +81,13 @@ export class ClusterView implements Disposable {
     }
   }
 
+  /** By kind, when its watch was heard of last. */
+  heardAtMs(): ReadonlyMap<string, number> {
+    const kinds = ['Pod', 'Service', 'Node', 'Deployment', 'ReplicaSet', 'StatefulSet'];
+    const all = this.#all().map((informer, index) => [kinds[index] ?? '', informer.heardAtMs()] as const);
+    return new Map(all.filter(([, heardAtMs]) => Number.isFinite(heardAtMs)));
+  }
+
   async ready(): Promise<void> {
     await Promise.all(this.#all().map((informer) => informer.ready));
   }

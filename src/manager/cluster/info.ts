@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { concatBytes, formatSubnet, parseIp, parseSubnet, type Subnet, subnetContains } from '../../base/index.ts';
 import { type Kube, kinds } from '../../kube/index.ts';
-import { wire } from '../../protocol/index.ts';
+import { type ClientConfig, wire } from '../../protocol/index.ts';
 import type { ClusterView } from './cluster.ts';
 
 export interface InfoOptions {
@@ -11,6 +11,8 @@ export interface InfoOptions {
   readonly podIp: string;
   readonly managerNamespace: string;
   readonly apiPort: number;
+  /** What the owner wishes of every client. */
+  readonly wishes: ClientConfig;
 }
 
 /** What a client needs to route and to resolve: subnets, the cluster's domain, where manager and injector are. */
@@ -19,6 +21,7 @@ export function clusterInfo(options: InfoOptions): wire.ClusterInfo {
   const injector = view.services.items.get(`${managerNamespace}/agent-injector`);
   const injectorIp = parseIp(injector?.spec?.clusterIP ?? '');
   const first = serviceSubnets[0];
+  const { routing, dns } = options.wishes;
   return create(wire.ClusterInfoSchema, {
     serviceCidrs: serviceSubnets.map(({ address, prefixLength }) =>
       concatBytes([address, Uint8Array.of(prefixLength)]),
@@ -30,8 +33,16 @@ export function clusterInfo(options: InfoOptions): wire.ClusterInfo {
     managerPodPort: options.apiPort,
     ...(injectorIp ? { injectorSvcIp: injectorIp, injectorSvcPort: injector?.spec?.ports?.[0]?.port ?? 0 } : {}),
     injectorSvcHost: `agent-injector.${managerNamespace}`,
-    routing: {},
-    dns: { excludeSuffixes: ['.com', '.io', '.net', '.org', '.ru'], clusterDomain: `${clusterDomain}.` },
+    routing: {
+      alsoProxySubnets: toIpNets(routing?.alsoProxySubnets),
+      neverProxySubnets: toIpNets(routing?.neverProxySubnets),
+      allowConflictingSubnets: toIpNets(routing?.allowConflictingSubnets),
+    },
+    dns: {
+      includeSuffixes: dns?.includeSuffixes ?? [],
+      excludeSuffixes: dns?.excludeSuffixes ?? ['.com', '.io', '.net', '.org', '.ru'],
+      clusterDomain: `${clusterDomain}.`,
+    },
   });
 }
 
@@ -63,6 +74,12 @@ function unique(subnets: readonly Subnet[]): Subnet[] {
 function toIpNet({ address, prefixLength }: Subnet): { ip: Uint8Array; mask: number } {
   return { ip: address, mask: prefixLength };
 }
+
+const toIpNets = (texts: readonly string[] = []): { ip: Uint8Array; mask: number }[] =>
+  texts
+    .map(parseSubnet)
+    .filter((subnet) => subnet !== undefined)
+    .map(toIpNet);
 
 interface ServiceCidr {
   readonly spec?: { readonly cidrs?: readonly string[] };

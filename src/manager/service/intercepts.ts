@@ -3,6 +3,7 @@ import { cancelled, toError } from '../../base/index.ts';
 import { type SidecarConfig, wire } from '../../protocol/index.ts';
 import type { Workload } from '../cluster/cluster.ts';
 import { badRequest, noSuchIntercept, noSuchWorkload, portAlreadyIntercepted } from '../errors.ts';
+import { isSameUser } from '../identity/user.ts';
 import { portTargets } from '../injector/targets.ts';
 import type { ClientSession } from '../state/store.ts';
 import { holderOf } from './claims.ts';
@@ -73,8 +74,7 @@ export class Intercepts {
         ...{ workloadKind, protocol, containerName, containerPort, podPorts },
       });
     } catch (error) {
-      const { message, hint } = toError(error);
-      return create(wire.PreparedInterceptSchema, { error: hint ? `${message}. ${hint}` : message, errorCategory: 1 });
+      return refusedPreparation(error);
     }
   }
 
@@ -119,7 +119,9 @@ export class Intercepts {
   /** A person whose connector was killed comes back before the lease is over: what they held is theirs to take up. */
   #isAbandonedBy(client: ClientSession, holder: wire.InterceptInfo): boolean {
     const previous = holder.clientSession?.sessionId ?? '';
-    return holder.spec?.client === client.info.name && previous !== client.id && !this.#deps.isListening(previous);
+    const before = this.#deps.store.clients.get(previous);
+    const isTheirs = holder.spec?.client === client.info.name && isSameUser(before?.user, client.user);
+    return isTheirs && previous !== client.id && !this.#deps.isListening(previous);
   }
 
   #checkFree(client: ClientSession, spec: wire.InterceptSpec): void {
@@ -136,4 +138,10 @@ export class Intercepts {
     store.removeIntercept(holder.id);
     this.#checkFree(client, spec);
   }
+}
+
+/** The sentence is all that a client shows. */
+export function refusedPreparation(error: unknown): wire.PreparedIntercept {
+  const { message, hint } = toError(error);
+  return create(wire.PreparedInterceptSchema, { error: hint ? `${message}. ${hint}` : message, errorCategory: 1 });
 }

@@ -1,24 +1,34 @@
 import { randomUUID } from 'node:crypto';
 import { Code, ConnectError, type ConnectRouter, type Interceptor, type ServiceImpl } from '@connectrpc/connect';
 import { type Clock, Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
+import type { UserInfo } from '../../kube/index.ts';
 import { managerName, parseVersion, wire, wireVersion } from '../../protocol/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
 import type { AgentGate } from '../identity/agents.ts';
+import { type Gate, refusalKey } from '../identity/gate.ts';
+import { userKey } from '../identity/user.ts';
+import type { ManagerMetrics } from '../metrics/metrics.ts';
+import type { LiveConfig } from '../policy/live.ts';
 import type { AgentSession, ClientSession, Store } from '../state/store.ts';
 import { gather, watchSnapshots } from '../state/watch.ts';
 import type { DialWatchers } from '../tunnel/watchers.ts';
 import { WorkloadBoards } from './board.ts';
 import { agentPodSnapshot, agentSnapshot, interceptSnapshot, kindNumbers } from './convert.ts';
 import { deltaWatches, until } from './deltas.ts';
-import type { Intercepts } from './intercepts.ts';
+import { type Intercepts, refusedPreparation } from './intercepts.ts';
+import type { LogControl } from './log-control.ts';
 
 export interface ServiceDeps {
   readonly store: Store;
   readonly view: ClusterView;
   readonly watchers: DialWatchers;
   readonly intercepts: Intercepts;
+  readonly gate: Gate;
+  readonly config: Pick<LiveConfig, 'current' | 'onChanged'>;
+  readonly logs: LogControl;
+  readonly metrics: Pick<ManagerMetrics, 'interceptor' | 'reported'>;
   readonly resolver: ClusterResolver;
   readonly info: () => wire.ClusterInfo;
   readonly agentImage: string;
@@ -46,7 +56,14 @@ export function managerRoutes(deps: ServiceDeps): (router: ConnectRouter) => voi
     router.service(
       wire.Manager,
       { ...sessions(deps), ...watched, ...attachments(deps), ...names(deps) },
-      { interceptors: [errorsToCodes(deps.log), deps.agents.interceptor] },
+      {
+        interceptors: [
+          deps.metrics.interceptor,
+          errorsToCodes(deps.log),
+          deps.agents.interceptor,
+          deps.gate.interceptor,
+        ],
+      },
     );
 }
 
@@ -69,7 +86,7 @@ function errorsToCodes(log: Logger): Interceptor {
 
 type Impl = Partial<ServiceImpl<typeof wire.Manager>>;
 
-function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
+function sessions({ store, view, gate, config, logs, metrics, agentImage, log }: ServiceDeps): Impl {
   const checkVersion = (version: string): void => {
     if (!parseVersion(version)) {
       throw badRequest('the version is not one');
@@ -90,23 +107,23 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
     store.addAgent(id, info);
     log.info('agent arrived', { workload: info.name, namespace: info.namespace, pod: info.podName });
   };
-  const addClient = (id: string, info: wire.ClientInfo): ClientSession => {
+  const addClient = (id: string, info: wire.ClientInfo, user: UserInfo | undefined): ClientSession => {
     if (!info.name || !info.namespace || !info.installId || !info.product) {
       throw badRequest('a client needs name, namespace, install id and product');
     }
     const { name, namespace, installId, product, version } = info;
     checkNames({ name, namespace, installId, product, version });
     checkVersion(version);
-    log.info('client arrived', { client: info.name, namespace: info.namespace, product: info.product });
-    return store.addClient(id, info);
+    log.info('client arrived', { client: name, namespace, product, ...(user ? { user: user.username } : {}) });
+    return store.addClient(id, info, user);
   };
   return {
-    version: () => ({ name: managerName, version: wireVersion }),
+    version: () => ({ name: managerName, version: wireVersion, ...gate.terms }),
     getAgentImageFQN: () => ({ fQN: agentImage }),
-    getClientConfig: () => ({ configYaml: new Uint8Array(0) }),
+    getClientConfig: () => ({ configYaml: new TextEncoder().encode(config.current.clientYaml) }),
     getTelepresenceAPI: () => ({ port: 0 }),
-    arriveAsClient: (info) => {
-      const { id } = addClient(randomUUID(), info);
+    arriveAsClient: (info, { values }) => {
+      const { id } = addClient(randomUUID(), info, values.get(userKey));
       return { sessionId: id, managerInstallId: store.installId, installId: info.installId };
     },
     arriveAsAgent: (info) => {
@@ -114,12 +131,12 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
       addAgent(id, info);
       return { sessionId: id, managerInstallId: store.installId };
     },
-    reconnectClient: ({ session, client, intercepts }) => {
+    reconnectClient: ({ session, client, intercepts }, { values }) => {
       const id = session?.sessionId ?? '';
       if (!/^[0-9a-f-]{36}$/.test(id) || !client) {
         throw badRequest('a reconnecting client needs its session and itself');
       }
-      const known = store.clients.get(id) ?? addClient(id, client);
+      const known = store.clients.get(id) ?? addClient(id, client, values.get(userKey));
       store.restoreIntercepts(known, intercepts);
       return empty;
     },
@@ -142,8 +159,14 @@ function sessions({ store, view, agentImage, log }: ServiceDeps): Impl {
       store.remove(sessionId);
       return empty;
     },
-    setLogLevel: () => empty,
-    reportMetrics: () => empty,
+    setLogLevel: (request) => {
+      logs.set(request);
+      return empty;
+    },
+    reportMetrics: (request) => {
+      metrics.reported(request);
+      return empty;
+    },
   };
 }
 
@@ -156,15 +179,16 @@ function checkNames(names: Readonly<Record<string, string>>): void {
   }
 }
 
-function watches({ store, view, watchers, info, clock }: ServiceDeps, storeChanged: Event<void>): Impl {
+function watches({ store, view, watchers, info, logs, config, clock }: ServiceDeps, storeChanged: Event<void>): Impl {
   const viewChanged = gather(view.onChanged, clock, viewGatherMs);
+  const infoChanged = joined(viewChanged, config.onChanged);
   const boards = new WorkloadBoards({ store, view, onChanged: joined(storeChanged, viewChanged) });
   const print = (value: unknown): string =>
     JSON.stringify(value, (_, each) => (typeof each === 'bigint' ? String(each) : each));
   /** The same object until it says something else, made once for everybody. */
   let known: { readonly text: string; readonly value: wire.ClusterInfo } | undefined;
   let isStale = true;
-  viewChanged(() => {
+  infoChanged(() => {
     isStale = true;
   });
   const cluster = (): wire.ClusterInfo => {
@@ -210,13 +234,13 @@ function watches({ store, view, watchers, info, clock }: ServiceDeps, storeChang
       return boards.watch(namespace || client.info.namespace, until(signal, client.ended));
     },
     watchClusterInfo: ({ sessionId }, { signal }) => {
-      return watchSnapshots(viewChanged, until(signal, store.client(sessionId).ended), cluster, (value) => value);
+      return watchSnapshots(infoChanged, until(signal, store.client(sessionId).ended), cluster, (value) => value);
     },
     watchDial: ({ sessionId }, { signal }) => {
       return watchers.watch(sessionId, until(signal, store.session(sessionId).ended));
     },
     watchLookupDNS: (_, { signal }) => forever(signal),
-    watchLogLevel: (_, { signal }) => forever(signal),
+    watchLogLevel: (_, { signal }) => logs.watch(signal),
     agentLookupDNSResponse: () => empty,
   };
 }
@@ -240,7 +264,12 @@ function attachments({ store, intercepts }: ServiceDeps): Impl {
   };
   return {
     getKnownWorkloadKinds: () => ({ kinds: Object.values(kindNumbers) }),
-    prepareIntercept: (request) => intercepts.prepare(store.client(request.session?.sessionId), specOf(request)),
+    prepareIntercept: (request, { values }) => {
+      const refusal = values.get(refusalKey);
+      return refusal
+        ? refusedPreparation(refusal)
+        : intercepts.prepare(store.client(request.session?.sessionId), specOf(request));
+    },
     createIntercept: (request, { signal }) =>
       intercepts.create(store.client(request.session?.sessionId), specOf(request), signal),
     removeIntercept: ({ session, name }) => {

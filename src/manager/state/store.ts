@@ -1,5 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { type Clock, Emitter } from '../../base/index.ts';
+import type { UserInfo } from '../../kube/index.ts';
 import { wire } from '../../protocol/index.ts';
 import { interceptExists, noSuchSession, tooManyIntercepts, tooManySessions } from '../errors.ts';
 
@@ -8,6 +9,8 @@ export interface ClientSession {
   /** Fires when the session is over: its watches end, and a peer that is still there notices and comes back. */
   readonly ended: AbortSignal;
   readonly info: wire.ClientInfo;
+  /** Whose it is; undefined when it was opened without a token. */
+  readonly user: UserInfo | undefined;
   lastSeenMs: number;
   readonly leaseMs: number;
 }
@@ -22,6 +25,8 @@ export interface AgentSession {
 /** Our clients renew every 5 s; a stock client every minute at most, and keeps its session for a day. */
 const ownLeaseMs = 15_000;
 const stockLeaseMs = 24 * 3_600_000;
+/** Whoever opened a session with a token shows a valid one at least this often. */
+const provenLeaseMs = 600_000;
 const agentLeaseMs = 70_000;
 /** Several hundred developers, and room for sessions that stock clients have left behind. */
 const maxClients = 2_000;
@@ -29,7 +34,7 @@ const maxClients = 2_000;
 const silentMs = 60_000;
 /** More than anybody holds. */
 const maxInterceptsOfOne = 256;
-const { WAITING, NO_AGENT } = wire.InterceptDispositionType;
+const { WAITING, NO_AGENT, AGENT_ERROR } = wire.InterceptDispositionType;
 
 /**
  * Sessions, agents and intercepts: one place, every change an event, snapshots out. It does no I/O; whoever watches
@@ -52,12 +57,12 @@ export class Store {
     this.installId = installId;
   }
 
-  addClient(id: string, info: wire.ClientInfo): ClientSession {
+  addClient(id: string, info: wire.ClientInfo, user?: UserInfo): ClientSession {
     if (!this.clients.has(id) && this.clients.size >= maxClients) {
       this.#makeRoom();
     }
-    const leaseMs = info.product === 'nearfield' ? ownLeaseMs : stockLeaseMs;
-    const session = { id, info, ended: this.#endingOf(id), lastSeenMs: this.#clock.nowMs(), leaseMs };
+    const leaseMs = info.product === 'nearfield' ? ownLeaseMs : user ? provenLeaseMs : stockLeaseMs;
+    const session = { id, info, user, ended: this.#endingOf(id), lastSeenMs: this.#clock.nowMs(), leaseMs };
     this.clients.set(id, session);
     this.#changed.fire();
     return session;
@@ -218,6 +223,15 @@ export class Store {
       this.#changed.fire();
     }
     return existed;
+  }
+
+  /** An attachment that is over: whoever holds it reads why, and nothing is diverted any more. */
+  endIntercept(id: string, message: string): void {
+    const intercept = this.intercepts.get(id);
+    if (intercept) {
+      this.#put({ ...intercept, disposition: AGENT_ERROR, message });
+      this.#changed.fire();
+    }
   }
 
   /** An agent's verdict counts once, and only about its own workload. */

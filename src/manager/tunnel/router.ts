@@ -1,4 +1,5 @@
 import { createSocket } from 'node:dgram';
+import type { IncomingHttpHeaders } from 'node:http2';
 import { type Clock, formatIp, type IpBytes, type Logger } from '../../base/index.ts';
 import {
   type ConnId,
@@ -18,6 +19,7 @@ import {
   type TunnelHandlers,
   type TunnelStream,
 } from '../../protocol/transport/index.ts';
+import type { TunnelTally } from '../metrics/tunnels.ts';
 import type { Store } from '../state/store.ts';
 import type { DialWatchers } from './watchers.ts';
 
@@ -36,7 +38,12 @@ export interface RouterDeps {
   readonly clock: Clock;
   readonly log: Logger;
   /** Whether a tunnel may be opened in the name of this session. */
-  readonly mayTunnel: (caller: Caller, sessionId: string) => boolean;
+  readonly tally: TunnelTally;
+  readonly mayTunnel: (
+    caller: Caller,
+    authorization: string | undefined,
+    sessionId: string,
+  ) => boolean | Promise<boolean>;
 }
 
 const silent: TunnelHandlers = {
@@ -55,12 +62,13 @@ export class TunnelRouter {
     this.#deps = deps;
   }
 
-  accept(stream: TunnelStream, caller: Caller): void {
+  accept(stream: TunnelStream, headers: IncomingHttpHeaders, caller: Caller): void {
     let delegate: TunnelHandlers | undefined;
     let info: StreamInfo | undefined;
     const early: (() => void)[] = [];
     let earlyBytes = 0;
     let isAsked = false;
+    let isAdmitted = false;
     const route = (handlers: TunnelHandlers): void => {
       delegate = handlers;
       for (const replay of early.splice(0)) {
@@ -77,7 +85,7 @@ export class TunnelRouter {
     };
     stream.start({
       onControl: (code, body) => {
-        if (info && code === tunnelCode.session && this.#deps.store.agents.has(info.sessionId)) {
+        if (info && isAdmitted && code === tunnelCode.session && this.#deps.store.agents.has(info.sessionId)) {
           // Meant for us: the client that fetches the connection knows who it is.
           if (!isAsked) {
             isAsked = true;
@@ -96,19 +104,30 @@ export class TunnelRouter {
           return;
         }
         stream.sendWithNext(tunnelCode.streamOk, serializeStreamOk());
-        if (!this.#deps.mayTunnel(caller, info.sessionId)) {
-          this.#deps.log.info('a tunnel in the name of an agent came from elsewhere', { from: caller.address });
-          info = { ...info, sessionId: '' };
-        }
-        if (this.#deps.store.clients.has(info.sessionId)) {
-          stream.vouch();
-          this.#fromClient(stream, info, route);
-        } else if (this.#deps.store.agents.has(info.sessionId)) {
-          stream.flush();
+        const opened = info;
+        const admit = (isAllowed: boolean): void => {
+          if (stream.isClosed) {
+            return;
+          }
+          isAdmitted = isAllowed;
+          if (isAllowed && this.#deps.store.clients.has(opened.sessionId)) {
+            stream.vouch();
+            this.#fromClient(stream, opened, route);
+          } else if (isAllowed && this.#deps.store.agents.has(opened.sessionId)) {
+            stream.flush();
+          } else {
+            this.#deps.log.info('a tunnel was refused', { from: caller.address });
+            this.#deps.tally.refused++;
+            route(silent);
+            stream.send(tunnelCode.dialReject);
+            stream.finish({ [dialResultTrailer]: 'prohibited' });
+          }
+        };
+        const verdict = this.#deps.mayTunnel(caller, headers.authorization, info.sessionId);
+        if (typeof verdict === 'boolean') {
+          admit(verdict);
         } else {
-          route(silent);
-          stream.send(tunnelCode.dialReject);
-          stream.finish({ [dialResultTrailer]: 'prohibited' });
+          void verdict.then(admit);
         }
       },
       onData: (slice, last) => {
@@ -131,9 +150,10 @@ export class TunnelRouter {
   #fromClient(stream: TunnelStream, info: StreamInfo, route: (handlers: TunnelHandlers) => void): void {
     const waiting = this.#deps.watchers.take(info.sessionId, serializeConnId(info.id));
     if (waiting) {
+      const { tally } = this.#deps;
       stream.flush();
-      route(joinTo(stream, waiting.stream, info.id.protocol));
-      waiting.join(joinTo(waiting.stream, stream, info.id.protocol));
+      route(tally.handlers(joinTo(stream, waiting.stream, info.id.protocol)));
+      waiting.join(tally.sending(joinTo(waiting.stream, stream, info.id.protocol)));
     } else if (info.id.protocol === 'udp') {
       this.#dialUdp(stream, info.id, route);
     } else {
@@ -165,6 +185,7 @@ export class TunnelRouter {
       : await dialTcp(this.#deps.clock, destination, destinationPort, Math.min(wanted, maxDialTimeoutMs));
     void greeting.dispose();
     if (outcome.result !== 'ok') {
+      this.#deps.tally.refused++;
       this.#deps.log.debug('dial failed', { to: formatIp(destination), port: destinationPort, result: outcome.result });
       route(silent);
       stream.send(tunnelCode.dialReject);
@@ -176,12 +197,13 @@ export class TunnelRouter {
       return;
     }
     stream.send(tunnelCode.dialOk);
+    this.#deps.tally.socket(outcome.socket);
     route(relaySocket(outcome.socket, stream));
   }
 
   /** One connected socket per flow, so that an ICMP error comes back as one; a datagram is a message. */
   #dialUdp(stream: TunnelStream, id: ConnId, route: (handlers: TunnelHandlers) => void): void {
-    const { clock } = this.#deps;
+    const { clock, tally } = this.#deps;
     if (isForbidden(id.destination)) {
       route(silent);
       stream.send(tunnelCode.dialReject);
@@ -212,6 +234,7 @@ export class TunnelRouter {
     socket.on('error', (error: NodeJS.ErrnoException) => end(resultOfCode(error.code)));
     socket.on('message', (message) => {
       active = true;
+      tally.sent(message.length);
       // A slow reader loses datagrams here, as it would on a wire.
       stream.sendData(message);
     });
@@ -220,7 +243,7 @@ export class TunnelRouter {
         return;
       }
       stream.send(tunnelCode.dialOk);
-      route({
+      const handlers: TunnelHandlers = {
         ...silent,
         onData: (slice, last) => {
           active = true;
@@ -237,7 +260,8 @@ export class TunnelRouter {
         },
         onEnd: () => end(),
         onClose: () => end(),
-      });
+      };
+      route(tally.handlers(handlers));
     });
   }
 }

@@ -94,6 +94,18 @@ export declare type VersionInfo2 = Message<"telepresence.manager.VersionInfo2"> 
    * @generated from field: string version = 2;
    */
   version: string;
+
+  /**
+   * A bearer token in the metadata `authorization` says who calls (2.31).
+   *
+   * @generated from field: bool auth_supported = 3;
+   */
+  authSupported: boolean;
+
+  /**
+   * @generated from field: bool auth_required = 4;
+   */
+  authRequired: boolean;
 };
 
 /**
@@ -394,6 +406,13 @@ export declare type LogLevelRequest = Message<"telepresence.manager.LogLevelRequ
    * @generated from field: google.protobuf.Duration duration = 2;
    */
   duration?: Duration | undefined;
+
+  /**
+   * 2.31.2
+   *
+   * @generated from field: telepresence.manager.SessionInfo session = 3;
+   */
+  session?: SessionInfo | undefined;
 };
 
 /**

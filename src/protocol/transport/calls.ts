@@ -18,12 +18,17 @@ const prefixBytes = 5;
 /** Messages of a watch that its reader has not taken; beyond them the peer waits. */
 const maxQueued = 64;
 
+export interface CallOptions {
+  /** The metadata that says who calls; asked for each call, since tokens are renewed. */
+  readonly authorization?: (() => Promise<string | undefined>) | undefined;
+}
+
 /**
  * gRPC calls over an HTTP/2 session that is already open, behind the RPC library's own interface. The library's
  * client starts to read a response one turn late, and fails (“premature close”) about once in five when response,
  * trailers and reset arrive in one piece, as they do through a port-forward (connect-node 2.2, Node 24.21).
  */
-export function createCallTransport(session: ClientHttp2Session): Transport {
+export function createCallTransport(session: ClientHttp2Session, { authorization }: CallOptions = {}): Transport {
   return {
     async unary<I extends DescMessage, O extends DescMessage>(
       method: DescMethodUnary<I, O>,
@@ -32,7 +37,7 @@ export function createCallTransport(session: ClientHttp2Session): Transport {
       _header: unknown,
       input: MessageInitShape<I>,
     ): Promise<UnaryResponse<I, O>> {
-      const call = new Call(session, method, signal, timeoutMs);
+      const call = new Call(session, method, await authorization?.(), signal, timeoutMs);
       call.send(toBinary(method.input, create(method.input, input)));
       for await (const bytes of call.messages()) {
         // The status comes after the message: only then is the answer one.
@@ -56,7 +61,7 @@ export function createCallTransport(session: ClientHttp2Session): Transport {
       _header: unknown,
       input: AsyncIterable<MessageInitShape<I>>,
     ): Promise<StreamResponse<I, O>> {
-      const call = new Call(session, method, signal, timeoutMs);
+      const call = new Call(session, method, await authorization?.(), signal, timeoutMs);
       // Watches have one request; tunnels do not come this way.
       for await (const request of input) {
         call.send(toBinary(method.input, create(method.input, request)));
@@ -96,6 +101,7 @@ class Call {
   constructor(
     session: ClientHttp2Session,
     method: { readonly parent: { readonly typeName: string }; readonly name: string },
+    authorization: string | undefined,
     signal?: AbortSignal,
     timeoutMs?: number,
   ) {
@@ -109,6 +115,7 @@ class Call {
         ':path': `/${method.parent.typeName}/${method.name}`,
         'content-type': 'application/grpc+proto',
         te: 'trailers',
+        ...(authorization === undefined ? {} : { authorization }),
       },
       { endStream: false },
     );
@@ -198,6 +205,11 @@ class Call {
   #readStatus(headers: IncomingHttpHeaders): void {
     const status = headers['grpc-status'];
     if (status === undefined) {
+      const http = Number(headers[':status'] ?? 200);
+      if (http !== 200) {
+        // An answer of HTTP alone: a server without this service, or something that stands before it.
+        this.#status = new ConnectError(`the peer answered with HTTP ${http}`, httpCodes[http] ?? Code.Unknown);
+      }
       return;
     }
     const code = Number(status);
@@ -218,6 +230,18 @@ class Call {
     this.#wake();
   }
 }
+
+/** As gRPC's specification maps them. */
+const httpCodes: Readonly<Record<number, Code>> = {
+  400: Code.Internal,
+  401: Code.Unauthenticated,
+  403: Code.PermissionDenied,
+  404: Code.Unimplemented,
+  429: Code.Unavailable,
+  502: Code.Unavailable,
+  503: Code.Unavailable,
+  504: Code.Unavailable,
+};
 
 /** gRPC percent-encodes messages; a peer that does it wrongly is read as it is. */
 function decodeURIComponentSafely(text: string): string {

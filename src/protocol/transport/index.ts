@@ -1,5 +1,5 @@
 export { type Caller, callerKey } from './caller.ts';
-export { createCallTransport } from './calls.ts';
+export { type CallOptions, createCallTransport } from './calls.ts';
 export { openTunnel, type TunnelService, tunnelPaths } from './client.ts';
 export { type DialOutcome, dialResultTrailer, dialTcp, resultOfCode, resultOfTrailer } from './dial.ts';
 export { joinTo } from './join.ts';

@@ -19,7 +19,7 @@ export async function openCallsTarget(): Promise<Target> {
   const { routes, router, store } = fakeManager(new FakeCluster(deployment(), webService()));
   const server = createGrpcServer({
     ...{ clock: systemClock, service: 'manager', routes },
-    acceptTunnel: (stream, _headers, caller) => router.accept(stream, caller),
+    acceptTunnel: (...call) => router.accept(...call),
   });
   const session = connect(`http://127.0.0.1:${await server.listen(0, '127.0.0.1')}`);
   session.on('error', () => undefined);

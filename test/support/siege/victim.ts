@@ -19,7 +19,7 @@ const server = createGrpcServer({
   service: 'manager',
   log,
   routes,
-  acceptTunnel: (stream, _headers, caller) => router.accept(stream, caller),
+  acceptTunnel: (...call) => router.accept(...call),
 });
 const grpc = await server.listen(0, '0.0.0.0');
 const https = grpc + 1;

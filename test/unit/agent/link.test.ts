@@ -66,6 +66,7 @@ async function link(calls: ManagerImpl, more: { readonly reviews?: readonly Revi
       log: silentLogger,
       onIntercepts: () => more.reviews ?? [],
       environments: async () => ({ server: { CONTAINER: 'server' } }),
+      onLogLevel: () => undefined,
       onConnected: () => connected.resolve(),
       dialFor: (stream, info) => {
         dialled.resolve(`${info.id.protocol} ${info.id.destinationPort} ${info.dialTimeoutMs}`);

@@ -7,6 +7,7 @@ class FakeInformer implements Informer<KubeObject> {
   readonly items = new Map<string, KubeObject>();
   readonly changed = new Emitter<InformerChange<KubeObject>>();
   readonly onItemChanged = this.changed.event;
+  readonly heardAtMs = (): number => 0;
   readonly ready: Promise<void>;
   isDisposed = false;
 

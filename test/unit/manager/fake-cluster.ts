@@ -86,6 +86,7 @@ export class FakeCluster {
       items: this.#itemsOf(kind),
       onItemChanged: emitter.event,
       ready: Promise.resolve(),
+      heardAtMs: () => 0,
       dispose: () => undefined,
     };
   }

@@ -1,5 +1,10 @@
-import { silentLogger, systemClock } from '../../../src/base/index.ts';
+import type { ConnectRouter } from '@connectrpc/connect';
+import { LogLevelSwitch, silentLogger, systemClock } from '../../../src/base/index.ts';
+import { createGuard } from '../../../src/manager/identity/guard.ts';
+import { createMetrics } from '../../../src/manager/metrics/metrics.ts';
+import { dialRoutes } from '../../../src/manager/service/dials.ts';
 import { Intercepts } from '../../../src/manager/service/intercepts.ts';
+import { LogControl } from '../../../src/manager/service/log-control.ts';
 import { managerRoutes } from '../../../src/manager/service/routes.ts';
 import { Store } from '../../../src/manager/state/store.ts';
 import { TunnelRouter } from '../../../src/manager/tunnel/router.ts';
@@ -9,7 +14,11 @@ import { type FakeCluster, planOptions } from './fake-cluster.ts';
 import { HandClock } from './hand-clock.ts';
 
 /** The manager's parts around a cluster in memory, without sockets. */
-export function fakeManager(cluster: FakeCluster, info?: () => wire.ClusterInfo) {
+export function fakeManager(
+  cluster: FakeCluster,
+  info?: () => wire.ClusterInfo,
+  { requireToken = false }: { readonly requireToken?: boolean } = {},
+) {
   const clock = new HandClock();
   const store = new Store(clock, 'install');
   const watchers = new DialWatchers(clock);
@@ -23,12 +32,27 @@ export function fakeManager(cluster: FakeCluster, info?: () => wire.ClusterInfo)
     isListening: () => true,
     log: silentLogger,
   });
-  const router = new TunnelRouter({ store, watchers, clock, log: silentLogger, mayTunnel: () => true });
-  const routes = managerRoutes({
+  const guard = createGuard({
+    ...{ kube, view, store, clock, log: silentLogger, requireToken, managerNamespace: 'ambassador' },
+  });
+  const metrics = createMetrics({
+    ...{ store, view, clock },
+    process: { memoryBytes: () => 1, cpuSeconds: () => 2, loopDelaySeconds: () => 0.5 },
+  });
+  const logLevel = new LogLevelSwitch(clock, 'info');
+  const router = new TunnelRouter({
+    ...{ store, watchers, clock, log: silentLogger, tally: metrics.tunnels },
+    mayTunnel: (...call) => guard.gate.mayTunnel(...call),
+  });
+  const calls = managerRoutes({
     store,
     view,
     watchers,
     intercepts,
+    gate: guard.gate,
+    config: guard.config,
+    metrics,
+    logs: new LogControl({ level: logLevel, clock, log: silentLogger }),
     resolver: {
       lookup: async (name) =>
         name === 'web.'
@@ -47,5 +71,10 @@ export function fakeManager(cluster: FakeCluster, info?: () => wire.ClusterInfo)
     clock: systemClock,
     log: silentLogger,
   });
-  return { clock, store, watchers, intercepts, router, routes };
+  const dials = dialRoutes({ store, ...guard });
+  const routes = (router: ConnectRouter): void => {
+    calls(router);
+    dials(router);
+  };
+  return { clock, store, watchers, intercepts, router, routes, guard, metrics, logLevel };
 }

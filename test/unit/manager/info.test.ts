@@ -24,6 +24,7 @@ function info(...objects: object[]) {
     podIp: '10.244.0.9',
     managerNamespace: 'ambassador',
     apiPort: 8081,
+    wishes: {},
   });
 }
 

@@ -20,7 +20,7 @@ const grpc = createGrpcServer({
   clock: systemClock,
   service: 'manager',
   routes: parts.routes,
-  acceptTunnel: (stream, _headers, caller) => parts.router.accept(stream, caller),
+  acceptTunnel: (...call) => parts.router.accept(...call),
 });
 let session: Awaited<ReturnType<typeof openHttp2>>;
 const limit = { timeout: 10_000 };

@@ -51,7 +51,12 @@ test('a workload that is deleted takes its agent’s configuration along: the ne
 
 test('a manager of some namespaces asks for nothing outside of them, not even for nodes', () => {
   const asked: string[] = [];
-  const part = { items: new Map(), onItemChanged: () => ({ dispose: () => undefined }), ready: Promise.resolve() };
+  const part = {
+    items: new Map(),
+    onItemChanged: () => ({ dispose: () => undefined }),
+    ready: Promise.resolve(),
+    heardAtMs: () => 0,
+  };
   const watch = (kind: Kind, { namespace }: { namespace?: string }) => {
     asked.push(`${kind.kind} ${namespace}`);
     return part;

@@ -6,6 +6,7 @@ import { managerObjects } from '../../../../src/connector/install/objects.ts';
 import { readInstallOptions } from '../../../../src/connector/install/options.ts';
 
 interface Rule {
+  readonly apiGroups: readonly string[];
   readonly resources: readonly string[];
   readonly resourceNames?: readonly string[];
   readonly verbs: readonly string[];
@@ -32,22 +33,23 @@ test('no rule names all resources or all verbs, and none reads secrets that are 
   }
 });
 
-test('a manager of some namespaces has no cluster-wide right but to the service ranges and its own webhook', () => {
+test('a manager of some namespaces has no cluster-wide right to anybody’s objects but its own webhook', () => {
   const objects = objectsOf({ namespaces: ['shop'] });
   const roles = objects.filter(({ kind }) => kind === 'ClusterRole');
   assert.deepEqual(
     rulesOf(roles).map(({ resources }) => resources.join()),
-    ['servicecidrs', 'mutatingwebhookconfigurations'],
+    ['servicecidrs', 'mutatingwebhookconfigurations', 'tokenreviews'],
   );
   assert.equal(variable(objects, 'MANAGED_NAMESPACES'), 'shop');
 });
 
-test('the role of developers can read and forward, nothing else', () => {
+test('the role of developers can read, forward, and what is asked about by the manager alone, nothing else', () => {
   const roles = objectsOf({ clientRbac: { create: true } }).filter(({ metadata }) =>
     /client|connect/.test(metadata?.name ?? ''),
   );
-  for (const { resources, verbs } of rulesOf(roles)) {
-    const allowed = resources.includes('pods/portforward') ? ['create', 'get'] : ['get', 'list', 'watch'];
+  for (const { apiGroups, resources, verbs } of rulesOf(roles)) {
+    const mayCreate = resources.includes('pods/portforward') || apiGroups.join() === 'nearfield.dev';
+    const allowed = mayCreate ? ['create', 'get'] : ['get', 'list', 'watch'];
     assert.deepEqual(
       verbs.filter((verb) => !allowed.includes(verb)),
       [],
