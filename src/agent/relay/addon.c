@@ -81,7 +81,7 @@ static napi_value js_pass(napi_env env, napi_callback_info info) {
   if (!relay_is_running() || atomic_load(&relay_pairs) >= MAX_PAIRS) return boolean(env, 0);
   int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (own < 0) return boolean(env, 0);
-  struct pair *pair = pair_open(own, 1, &target);
+  struct pair *pair = pair_open(own, &target);
   if (!pair) {
     close(own);
     return boolean(env, 0);

@@ -40,8 +40,9 @@ void pair_drop(struct pair *pair, int is_failure) {
   for (int i = 0; i < 2; i++) {
     struct side *side = &pair->side[i];
     if (is_failure) with_reset(side->fd);
-    /* Closing is not enough: the caller's own descriptor may be open still, and would keep ours in the set. */
-    if (pair->is_shared) epoll_ctl(relay_epoll, EPOLL_CTL_DEL, side->fd, 0);
+    /* Closing is not enough: another descriptor, the caller's own or one of a process being started, would keep ours in
+       the set. */
+    epoll_ctl(relay_epoll, EPOLL_CTL_DEL, side->fd, 0);
     close(side->fd);
     close_pipe(side);
     free(side->rest);
@@ -187,7 +188,7 @@ static int connect_to(const struct target *target, int *is_connecting) {
 }
 
 /* A pair of this connection and a new one; 0 when there is no room or no way, and then nothing has happened. */
-struct pair *pair_open(int caller, int is_shared, const struct target *target) {
+struct pair *pair_open(int caller, const struct target *target) {
   struct pair *pair = calloc(1, sizeof *pair);
   int fd = pair ? connect_to(target, &pair->is_connecting) : -1;
   if (fd < 0) {
@@ -196,7 +197,6 @@ struct pair *pair_open(int caller, int is_shared, const struct target *target) {
   }
   pair->side[0] = (struct side){.pair = pair, .fd = caller, .pipe = {-1, -1}};
   pair->side[1] = (struct side){.pair = pair, .fd = fd, .pipe = {-1, -1}};
-  pair->is_shared = is_shared;
   pair->deadline = relay_now() + target->milliseconds / 1e3;
   atomic_fetch_add(&relay_pairs, 1);
   return pair;

@@ -30,8 +30,6 @@ struct pair {
   struct side side[2];
   struct pair *next, *previous, *dead_next;
   int is_connecting, is_dead;
-  /* Somebody else may still have a descriptor of the caller's connection. */
-  int is_shared;
   double deadline;
 };
 
@@ -48,7 +46,7 @@ extern atomic_int relay_pairs;
 double relay_now(void);
 
 /* pairs.c: all of it in the relay's thread, but for `pair_open`. */
-struct pair *pair_open(int caller, int is_shared, const struct target *target);
+struct pair *pair_open(int caller, const struct target *target);
 void pair_add(struct pair *pair);
 void pair_handle(struct side *side, uint32_t events);
 void pair_drop(struct pair *pair, int is_failure);

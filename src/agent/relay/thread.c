@@ -55,7 +55,7 @@ static void watch_door(struct door *door, int operation) {
 
 /* A caller that cannot be served is reset, as by an application that is not there. */
 static void join(const struct door *door, int caller) {
-  struct pair *pair = pair_open(caller, 0, &door->target);
+  struct pair *pair = pair_open(caller, &door->target);
   if (pair) {
     pair_add(pair);
     return;
