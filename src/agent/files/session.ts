@@ -31,7 +31,11 @@ import { normalize, type Place, type Places } from './place.ts';
 const maxReadBytes = 128 * 1024;
 const filesPerAnswer = 100;
 const virtualDirectory: FileAttributes = { size: 0, mode: 0o040_555 };
-const extensions = ['posix-rename@openssh.com', 'statvfs@openssh.com', 'fsync@openssh.com'] as const;
+const extensions = [
+  { name: 'posix-rename@openssh.com', version: '1' },
+  { name: 'statvfs@openssh.com', version: '2' },
+  { name: 'fsync@openssh.com', version: '1' },
+];
 
 type Request<T extends SftpRequest['type']> = SftpRequest & { readonly type: T };
 

@@ -61,8 +61,14 @@ export interface NamedFile {
   readonly attributes: FileAttributes;
 }
 
+/** What a server does beside the version, and in which version of its own. */
+export interface Extension {
+  readonly name: string;
+  readonly version: string;
+}
+
 export type SftpResponse =
-  | { readonly type: 'version'; readonly version: number; readonly extensions: readonly string[] }
+  | { readonly type: 'version'; readonly version: number; readonly extensions: readonly Extension[] }
   | { readonly type: 'status'; readonly id: number; readonly code: number; readonly message: string }
   | { readonly type: 'handle'; readonly id: number; readonly handle: Uint8Array }
   | { readonly type: 'data'; readonly id: number; readonly data: Uint8Array }
@@ -116,8 +122,8 @@ function writeBody(fields: FieldWriter, packet: SftpPacket): void {
     case 'init':
       break;
     case 'version':
-      for (const name of packet.extensions) {
-        fields.text(name).text('1');
+      for (const { name, version } of packet.extensions) {
+        fields.text(name).text(version);
       }
       break;
     case 'open':
@@ -241,11 +247,10 @@ function readBody(fields: FieldReader, type: SftpPacket['type']): SftpPacket {
   }
 }
 
-function readExtensions(fields: FieldReader): string[] {
-  const extensions: string[] = [];
+function readExtensions(fields: FieldReader): Extension[] {
+  const extensions: Extension[] = [];
   while (fields.remaining > 0 && fields.isWhole) {
-    extensions.push(fields.text());
-    fields.bytes();
+    extensions.push({ name: fields.text(), version: fields.text() });
   }
   return extensions;
 }
