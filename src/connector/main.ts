@@ -40,7 +40,8 @@ const folder = process.env.XDG_RUNTIME_DIR
   : join(homedir(), '.cache/nearfield');
 const volumesFolder = join(folder, 'volumes');
 const socketPath = join(folder, 'connector.sock');
-const startAttempts = 100;
+/** A machine under load takes its time. */
+const startAttempts = 400;
 const firstWaitMs = 50;
 const quitTimeoutMs = 5_000;
 

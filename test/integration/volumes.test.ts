@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { access, lstat, mkdir, mkdtemp, readdir, readFile, realpath, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import {
+  access,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  realpath,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -124,10 +136,14 @@ test('volumes are copied, follow the pod, and are gone when they are left', limi
   await publish(join(tree.exported.root, 'etc/app'), '2', { 'app.conf': 'two', more: 'new' });
   await rm(join(tree.exported.root, 'etc/app/key'));
   await rm(join(tree.exported.root, 'data/deep/file'));
-  await waitFor('the new version', 20_000, async () => ((await read(volumes, 'etc/app/more')) === 'new' ? true : undefined));
+  await waitFor('the new version', 20_000, async () =>
+    (await read(volumes, 'etc/app/more')) === 'new' ? true : undefined,
+  );
   assert.equal(await read(volumes, 'etc/app/app.conf'), 'two');
   assert.equal(await read(volumes, 'etc/app/key'), 'ENOENT');
-  await waitFor('the removal', 20_000, async () => ((await read(volumes, 'data/deep/file')) === 'ENOENT' ? true : undefined));
+  await waitFor('the removal', 20_000, async () =>
+    (await read(volumes, 'data/deep/file')) === 'ENOENT' ? true : undefined,
+  );
   await volumes.dispose();
   await assert.rejects(access(root));
   await writeFile(join(tree.exported.root, 'data/deep/file'), 'content');
@@ -194,7 +210,9 @@ test('with sshfs what is written here is in the pod, and what is read-only is no
   await writeFile(join(root, 'data/written'), 'from the laptop');
   assert.equal(await readFile(join(tree.exported.root, 'data/written'), 'utf8'), 'from the laptop');
   await writeFile(join(tree.exported.root, 'data/of-the-pod'), 'from the pod');
-  await waitFor('the pod’s file', 10_000, async () => ((await read(volumes, 'data/of-the-pod')) === 'from the pod' ? true : undefined));
+  await waitFor('the pod’s file', 10_000, async () =>
+    (await read(volumes, 'data/of-the-pod')) === 'from the pod' ? true : undefined,
+  );
   await volumes.dispose();
   await assert.rejects(access(root));
   assert.equal(await readFile(join(tree.exported.root, 'data/written'), 'utf8'), 'from the laptop');
@@ -211,11 +229,21 @@ test('with sshfs what is written here is in the pod, and what is read-only is no
 /** Undefined where this machine cannot mount. */
 async function fuseTools(): Promise<VolumesDeps['fuse']> {
   const root = process.getuid?.() === 0 ? await unpacked(['sshfs', 'libfuse3-3', 'fuse3']) : undefined;
-  if (!root || !(await access('/dev/fuse').then(() => true, () => false))) {
+  if (
+    !root ||
+    !(await access('/dev/fuse').then(
+      () => true,
+      () => false,
+    ))
+  ) {
     return undefined;
   }
   const libraries = `${root}/lib/x86_64-linux-gnu:${root}/lib/aarch64-linux-gnu`;
-  const environment = ['env', `LD_LIBRARY_PATH=${libraries}`, `PATH=${root}/usr/bin:${root}/bin:${process.env['PATH']}`];
+  const environment = [
+    'env',
+    `LD_LIBRARY_PATH=${libraries}`,
+    `PATH=${root}/usr/bin:${root}/bin:${process.env['PATH']}`,
+  ];
   const runTool: RunProgram = (command) => runProgram([...environment, ...command]);
   if ((await runTool(['sshfs', '-V'])) === undefined) {
     return undefined;

@@ -11,6 +11,7 @@ const inputs = 3_000;
 const slow = new Map([
   ['control', 300],
   ['flows', 1_000],
+  ['sftp', 600],
 ]);
 const findings = join(import.meta.dirname, '../fuzz/findings');
 

@@ -6,6 +6,7 @@ import { openFlowsTarget } from './flows.ts';
 import { openHttpHeadTarget } from './http-head.ts';
 import { openNatTarget } from './nat.ts';
 import { openPacketTarget } from './packet.ts';
+import { openSftpTarget } from './sftp.ts';
 import { openSocksTarget } from './socks.ts';
 import { openTunnelTarget } from './tunnel.ts';
 
@@ -21,4 +22,5 @@ export const targets: Readonly<Record<string, OpenTarget>> = {
   tunnel: openTunnelTarget,
   socks: openSocksTarget,
   'http-head': openHttpHeadTarget,
+  sftp: openSftpTarget,
 };

@@ -82,5 +82,5 @@ test('the agent gets the volumes that are shared, below the container’s name',
   const agent = injectionPatch(pod, { config, image: 'i', pullPolicy: 'Always' }).find(
     ({ path }) => path === '/spec/containers/-',
   );
-  assert.deepEqual((agent?.value as V1Container).volumeMounts, mounts);
+  assert.deepEqual((agent?.value as V1Container | undefined)?.volumeMounts, mounts);
 });

@@ -93,7 +93,15 @@ test('no link leads out of the container’s own tree', async () => {
   await symlink('loop', join(data, 'loop'));
   await symlink('/data/deep/file', join(data, 'as-the-container-sees-it'));
   await symlink('/proc/self/environ', join(data, 'environ'));
-  for (const name of ['absolute', 'relative', 'neighbour', 'up/outside/secret', 'up/../outside/secret', 'loop', 'environ']) {
+  for (const name of [
+    'absolute',
+    'relative',
+    'neighbour',
+    'up/outside/secret',
+    'up/../outside/secret',
+    'loop',
+    'environ',
+  ]) {
     assert.equal(await read(`${top}/data/${name}`), `status ${statusCode.noSuchFile}`, name);
   }
   assert.equal(await read(`${top}/data/as-the-container-sees-it`), 'content');
@@ -209,7 +217,8 @@ test('what a client may not do ends in an answer, and so do too many handles', a
 });
 
 test('what the system refuses is told by its kind, and without paths of the pod', () => {
-  const codeOf = (code: string): SftpResponse => failureAnswer(7, Object.assign(new RangeError(`${code}: /secret`), { code }));
+  const codeOf = (code: string): SftpResponse =>
+    failureAnswer(7, Object.assign(new RangeError(`${code}: /secret`), { code }));
   const { permissionDenied, noSuchFile, failure } = statusCode;
   for (const [code, expected] of [
     ['EACCES', permissionDenied],
