@@ -130,8 +130,11 @@ export class ConnectorCore implements Connector {
     scope.own(catalog);
     const dialer = scope.own(new ClusterDialer({ clock, tunnels: () => session.tunnels }));
     const base = this.#deps.volumesFolder;
+    const direct = scope.own(new ClusterDialer({ clock, tunnels: (podIp) => session.tunnelsTo(podIp) }));
     const mounts =
-      base === undefined ? undefined : scope.own(new Mounts({ base, clock, log: log.child('files'), dialer }));
+      base === undefined
+        ? undefined
+        : scope.own(new Mounts({ base, clock, log: log.child('files'), dialers: [direct, dialer] }));
     await mounts?.cleanUp();
     const attachments = scope.own(
       new Attachments({ session, dialer, mounts, namespace, clock, log: log.child('attachments') }),

@@ -8,7 +8,7 @@ import { repositoryRoot } from './paths.ts';
 import { waitFor } from './shell.ts';
 
 // The volumes of a pod as files of the developer's machine.
-const limit = { timeout: 240_000 };
+const limit = { timeout: 360_000 };
 
 let cluster: Cluster;
 let workstation: Workstation;
@@ -118,6 +118,11 @@ test('files of the pod come, change and go, and the environment says where they 
   await waitFor('the end of the file', 30_000, async () =>
     /No such file/.test(await read(`${root}/work/part/new`)) ? true : undefined,
   );
+  await cluster.kubectl('-n', 'volumes', 'delete', 'pod', '--all', '--wait=false');
+  await waitFor('the files of the next pod', 120_000, async () => {
+    await inPod('server', 'node', '-e', 'require("fs").writeFileSync("/work/next", "of the next pod")').catch(() => '');
+    return (await read(`${root}/work/next`)) === 'of the next pod' ? true : undefined;
+  });
   await headless.nearfield('leave', name);
 });
 

@@ -2,7 +2,7 @@ import { type Clock, type Disposable, Emitter, type Logger } from '../../base/in
 import { isOurName, parseVersion, type wire } from '../../protocol/index.ts';
 import type { Attachment, AttachRequest, PortProtocol } from '../contract.ts';
 import { badAttachRequest, managerTooOldFor, noSuchAttachment } from '../errors.ts';
-import type { Mounts } from '../mounts/mounts.ts';
+import type { FilesOrigin, Mounts } from '../mounts/mounts.ts';
 import { type FilesSource, volumesOf } from '../mounts/plan.ts';
 import type { AttachmentVolumes } from '../mounts/volumes.ts';
 import type { ClusterDialer } from '../outbound/dial.ts';
@@ -130,7 +130,7 @@ export class Attachments implements Disposable {
     const info = (): wire.InterceptInfo | undefined => session.intercepts.find(({ spec }) => spec?.name === name);
     try {
       await this.#openToPod(name, plan, () => info()?.podIp ?? '');
-      await this.#openVolumes(name, plan, () => filesOf(info()));
+      await this.#openVolumes(name, plan, { source: () => filesOf(info()) });
     } catch (error) {
       await leaveIntercept(session, name).catch(() => undefined);
       throw error;
@@ -149,20 +149,28 @@ export class Attachments implements Disposable {
     if (this.#names().includes(name)) {
       throw badAttachRequest(`an attachment named ${name} exists already`);
     }
-    await this.#openToPod(name, plan, () => made.podIp);
+    await this.#openToPod(name, plan, () => this.#ingests.get(name)?.podIp ?? made.podIp);
     this.#ingests.set(name, made);
-    await this.#openVolumes(name, plan, () => this.#ingests.get(name)?.files).catch((error: unknown) => {
-      this.#ingests.delete(name);
-      this.#closeForwards();
-      throw error;
-    });
+    const renew = async (limit: AbortSignal): Promise<void> => {
+      const again = await ingest(this.#deps.session, plan, limit);
+      if (this.#ingests.has(name)) {
+        this.#ingests.set(name, again);
+      }
+    };
+    await this.#openVolumes(name, plan, { source: () => this.#ingests.get(name)?.files, renew }).catch(
+      (error: unknown) => {
+        this.#ingests.delete(name);
+        this.#closeForwards();
+        throw error;
+      },
+    );
     return this.views.find((each) => each.name === name) ?? made.view;
   }
 
-  async #openVolumes(name: string, { mount }: AttachPlan, source: () => FilesSource | undefined): Promise<void> {
+  async #openVolumes(name: string, { mount }: AttachPlan, origin: FilesOrigin): Promise<void> {
     const { mounts } = this.#deps;
     if (mount && mounts) {
-      const volumes = await mounts.open(name, mount, source);
+      const volumes = await mounts.open(name, mount, origin);
       volumes.onChanged(() => this.#changed.fire());
       this.#volumes.set(name, volumes);
       // It may have been left meanwhile.

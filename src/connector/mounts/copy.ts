@@ -63,7 +63,8 @@ export class VolumeCopy {
     await chmod(temporary, isExecutable ? 0o500 : 0o400);
     await mkdir(dirname(target), { recursive: true, mode: 0o700 });
     const present = await lstat(target).catch(() => undefined);
-    if (present?.isDirectory()) {
+    // Windows does not replace what may not be written.
+    if (present?.isDirectory() || (present && process.platform === 'win32')) {
       await rm(target, { recursive: true, force: true });
     }
     await rename(temporary, target);

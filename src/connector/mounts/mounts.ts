@@ -1,9 +1,10 @@
 import type { Duplex } from 'node:stream';
-import { type Clock, type Disposable, type Logger, Scope, toError } from '../../base/index.ts';
+import { type Clock, type Disposable, isReason, type Logger, Scope, toError } from '../../base/index.ts';
+import type { ConnId } from '../../protocol/index.ts';
 import type { MountRequest } from '../contract.ts';
-import { filesLost } from '../errors.ts';
+import { filesLost, mountFailed } from '../errors.ts';
 import { podConnections } from '../intercept/pod-conn.ts';
-import type { ClusterDialer } from '../outbound/dial.ts';
+import type { ClusterConnection, ClusterDialer } from '../outbound/dial.ts';
 import { tunnelDuplex } from '../proxy/relay.ts';
 import { runProgram, startPiped } from '../reach/program.ts';
 import { cleanUp, MountFolder } from './folder.ts';
@@ -17,8 +18,20 @@ export interface MountsDeps {
   readonly base: string;
   readonly clock: Clock;
   readonly log: Logger;
-  readonly dialer: Pick<ClusterDialer, 'dialTcp'>;
+  /** Ways to a pod, tried one after the other. */
+  readonly dialers: readonly Pick<ClusterDialer, 'dialTcp'>[];
 }
+
+/** Where an attachment's files are. */
+export interface FilesOrigin {
+  /** Undefined while it is not known. */
+  readonly source: () => FilesSource | undefined;
+  /** Finds out anew, when nobody is there any more. */
+  readonly renew?: ((signal: AbortSignal) => Promise<void>) | undefined;
+}
+
+/** Asking for an agent is work for the cluster. */
+const renewEveryMs = 10_000;
 
 /** The volumes of everything that one connection is attached to. */
 export class Mounts implements Disposable {
@@ -40,20 +53,24 @@ export class Mounts implements Disposable {
     );
   }
 
-  /** Resolves when the files are here, or are tried for. Errors: `connector.mount-folder-taken`. */
-  async open(name: string, request: MountRequest, source: () => FilesSource | undefined): Promise<AttachmentVolumes> {
-    const { clock, log } = this.#deps;
+  /** Resolves when the files are here, or are tried for. Errors: `connector.mount-folder-taken`, `connector.mount-failed`. */
+  async open(name: string, request: MountRequest, origin: FilesOrigin): Promise<AttachmentVolumes> {
+    const { base, clock, log } = this.#deps;
     const table = this.#table;
     this.#folder ??= MountFolder.open({ ...this.#deps, table }).then((made) => this.#scope.own(made));
     this.#canMount ??= canMount(process.platform, runProgram);
-    const folder = await (await this.#folder).add(name, request.folder);
+    const folder = await this.#folder
+      .then((own) => own.add(name, request.folder))
+      .catch((error: unknown) => {
+        throw isReason(error, 'connector.mount-folder-taken') ? error : mountFailed(base, toError(error).message);
+      });
     const user = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
     const volumes = new AttachmentVolumes({
       clock,
       log: log.child(name),
       folder,
-      source,
-      connect: this.#connector(source),
+      source: origin.source,
+      connect: this.#connector(origin),
       fuse: (await this.#canMount)
         ? { platform: process.platform, ...user, clock, log, table, start: startPiped }
         : undefined,
@@ -68,16 +85,21 @@ export class Mounts implements Disposable {
     await this.#scope.dispose();
   }
 
-  #connector(source: () => FilesSource | undefined): (signal: AbortSignal) => Promise<Duplex> {
+  #connector({ source, renew }: FilesOrigin): (signal: AbortSignal) => Promise<Duplex> {
+    const { clock, log } = this.#deps;
+    let renewedAtMs = clock.nowMs();
     const connId = podConnections(() => source()?.podIp ?? '');
     return async (signal) => {
-      const id = connId('tcp', source()?.port ?? 0);
-      const outcome = id && (await this.#deps.dialer.dialTcp(id, signal));
-      if (outcome?.result !== 'ok') {
+      const connection = await this.#dial(() => connId('tcp', source()?.port ?? 0), signal);
+      if (!connection) {
+        if (renew && clock.nowMs() - renewedAtMs > renewEveryMs) {
+          renewedAtMs = clock.nowMs();
+          await renew(signal).catch((error: unknown) => log.debug('no agent has the files', { error: toError(error) }));
+        }
         throw filesLost();
       }
       let made: Duplex | undefined;
-      outcome.connection.attach((stream) => {
+      connection.attach((stream) => {
         const { duplex, handlers } = tunnelDuplex(stream);
         made = duplex;
         return handlers;
@@ -87,5 +109,16 @@ export class Mounts implements Disposable {
       }
       return made;
     };
+  }
+
+  async #dial(connId: () => ConnId | undefined, signal: AbortSignal): Promise<ClusterConnection | undefined> {
+    for (const dialer of this.#deps.dialers) {
+      const id = connId();
+      const outcome = id && (await dialer.dialTcp(id, signal));
+      if (outcome?.result === 'ok') {
+        return outcome.connection;
+      }
+    }
+    return undefined;
   }
 }
