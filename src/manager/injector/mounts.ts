@@ -8,15 +8,12 @@ import {
   type SidecarConfig,
   type SidecarContainer,
 } from '../../protocol/index.ts';
+import type { Workload } from '../cluster/cluster.ts';
+import { badAnnotation } from '../errors.ts';
 
 type VolumeMount = NonNullable<V1Container['volumeMounts']>[number];
 /** By the name of a volume, or by a path that is, or is above, where a container has it. */
 export type PolicyRules = Readonly<Record<string, MountPolicy>>;
-
-export const mountAnnotation = {
-  ignore: 'telepresence.io/inject-ignore-volume-mounts',
-  policies: 'telepresence.io/mount-policies',
-} as const;
 
 /** What is temporary in the pod is temporary on the laptop, too. */
 export const defaultPolicies: PolicyRules = { '/tmp': mountPolicies.local };
@@ -46,17 +43,22 @@ export function parsePolicies(text: string): PolicyRules | undefined {
   }
 }
 
-/** What a container's volumes are to become, by their paths: the annotations go before the manager's own rules. */
-export function plannedMounts(
-  container: V1Container,
-  annotations: Readonly<Record<string, string>> = {},
-  defaults: PolicyRules = defaultPolicies,
-): Record<string, MountPolicy> {
-  const ignored = Object.fromEntries(
-    listOf(annotations[mountAnnotation.ignore] ?? '').map((name) => [name, mountPolicies.ignore]),
-  );
-  const stated = parsePolicies(annotations[mountAnnotation.policies] ?? '{}') ?? {};
-  const rules = { ...defaults, ...stated, ...ignored };
+/** The workload's annotations go before the manager's own rules. Errors: `manager.bad-annotation`, lest something is shared that is to stay. */
+export function mountRules({ name, object }: Workload, defaults: PolicyRules = defaultPolicies): PolicyRules {
+  const annotations = object.spec?.template?.metadata?.annotations ?? {};
+  const read = (suffix: string): string | undefined =>
+    annotations[`telepresence.io/${suffix}`] ?? annotations[`telepresence.getambassador.io/${suffix}`];
+  const policies = read('mount-policies');
+  const stated = parsePolicies(policies || '{}');
+  if (!stated) {
+    throw badAnnotation(name, 'mount-policies', policies ?? '');
+  }
+  const ignored = listOf(read('inject-ignore-volume-mounts') ?? '');
+  return { ...defaults, ...stated, ...Object.fromEntries(ignored.map((each) => [each, mountPolicies.ignore])) };
+}
+
+/** What a container's volumes are to become, by their paths. */
+export function plannedMounts(container: V1Container, rules: PolicyRules): Record<string, MountPolicy> {
   const mounts = [...(container.volumeMounts ?? []), { name: '', mountPath: accountPath, readOnly: true }];
   return Object.fromEntries(
     mounts

@@ -9,7 +9,7 @@ import {
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import { agentPortTaken, isOnHostNetwork, isTheManager, notInterceptable } from '../errors.ts';
 import { wishesOf } from './annotations.ts';
-import { type PolicyRules, plannedMounts } from './mounts.ts';
+import { mountRules, type PolicyRules, plannedMounts } from './mounts.ts';
 import { containerTargets, type PortKey, type PortTarget, portKeyOf, portTargets } from './targets.ts';
 
 export interface PlanOptions {
@@ -56,7 +56,7 @@ export function planSidecar(
     containers.flatMap(({ ports = [] }) => ports.map(({ containerPort }) => containerPort)),
     workload.name,
   );
-  const { annotations } = workload.object.spec?.template?.metadata ?? {};
+  const rules = mountRules(workload, options.mountPolicies);
   const toPort = (target: PortTarget): SidecarPort => ({
     containerPortName: target.portName,
     serviceName: target.serviceName,
@@ -83,7 +83,7 @@ export function planSidecar(
       name: container.name,
       envPrefix: `${letters(index)}_`,
       mountPoint: `${agentMountsRoot}/${container.name}`,
-      mounts: plannedMounts(container, annotations, options.mountPolicies),
+      mounts: plannedMounts(container, rules),
       ...(replaced.has(container.name) ? { replace: replacedContainer } : {}),
       intercepts: containerTargets(replaced.has(container.name) ? all : targets, container).map(toPort),
     })),

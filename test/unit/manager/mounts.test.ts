@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { V1Container, V1Pod } from '../../../src/kube/index.ts';
-import { agentMounts, parsePolicies, plannedMounts } from '../../../src/manager/injector/mounts.ts';
+import { agentMounts, mountRules, type PolicyRules, parsePolicies, plannedMounts } from '../../../src/manager/injector/mounts.ts';
 import { injectionPatch } from '../../../src/manager/injector/patch.ts';
 import { planSidecar } from '../../../src/manager/injector/plan.ts';
 import { deployment, FakeCluster, planOptions, podOf, webContainer, webService } from './fake-cluster.ts';
@@ -22,8 +22,13 @@ const container: V1Container = {
   ],
 };
 
+function plannedBy(annotations: Record<string, string>, defaults?: PolicyRules): Record<string, number> {
+  const cluster = new FakeCluster(deployment({ containers: [container], annotations }));
+  return plannedMounts(container, mountRules(cluster.workload('web'), defaults));
+}
+
 test('a volume is shared as it is mounted, what is temporary stays local', () => {
-  assert.deepEqual(plannedMounts(container), {
+  assert.deepEqual(plannedBy({}), {
     '/etc/app': readOnly,
     '/data': remote,
     '/tmp/work': local,
@@ -33,8 +38,7 @@ test('a volume is shared as it is mounted, what is temporary stays local', () =>
 });
 
 test('annotations go before the defaults, the name of a volume before paths, and the longest path before others', () => {
-  const planned = plannedMounts(
-    container,
+  const planned = plannedBy(
     {
       'telepresence.io/inject-ignore-volume-mounts': '["file"]',
       'telepresence.io/mount-policies': JSON.stringify({
@@ -57,10 +61,15 @@ test('annotations go before the defaults, the name of a volume before paths, and
   });
 });
 
-test('policies that are none are no policies', () => {
+test('annotations of older releases hide volumes, too', () => {
+  const planned = plannedBy({ 'telepresence.getambassador.io/inject-ignore-volume-mounts': 'data, config' });
+  assert.deepEqual([planned['/data'], planned['/etc/app'], planned['/etc/one.conf']], [ignored, ignored, remote]);
+});
+
+test('with policies that are none nothing is shared by mistake', () => {
   assert.equal(parsePolicies('{"/data":"Everything"}'), undefined);
   assert.equal(parsePolicies('nothing'), undefined);
-  assert.deepEqual(plannedMounts(webContainer, { 'telepresence.io/mount-policies': '[' }), { [account]: readOnly });
+  assert.throws(() => plannedBy({ 'telepresence.io/mount-policies': '[' }), { reason: 'manager.bad-annotation' });
 });
 
 test('the agent gets the volumes that are shared, below the container’s name', () => {
