@@ -17,7 +17,7 @@ import {
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
+import { Duplex } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { Places } from '../../src/agent/files/place.ts';
 import { FileServer } from '../../src/agent/files/server.ts';
@@ -29,6 +29,7 @@ import { runProgram, startPiped } from '../../src/connector/reach/program.ts';
 import { run, waitFor } from '../cluster/shell.ts';
 import { unpacked } from '../support/packages.ts';
 import { makeTree, publish, type Tree } from '../unit/agent/files/support.ts';
+import { HandClock } from '../unit/manager/hand-clock.ts';
 
 const limit = { timeout: 120_000 };
 const clock = systemClock;
@@ -147,6 +148,42 @@ test('volumes are copied, follow the pod, and are gone when they are left', limi
   await volumes.dispose();
   await assert.rejects(access(root));
   await writeFile(join(tree.exported.root, 'data/deep/file'), 'content');
+});
+
+test('a pod that is gone without a word is noticed, and the next one is read', limit, async () => {
+  const time = new HandClock();
+  let isGone = false;
+  const silentStream = (): Duplex => new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() });
+  const dials: string[] = [];
+  const volumes = await attach('gone', {
+    clock: time,
+    connect: async () => {
+      dials.push('dial');
+      const socket = await connectToPod();
+      // A wire that swallows everything once the pod is gone, as one does whose far end was switched off.
+      const wire = silentStream();
+      const read = (chunk: Buffer): void => void (isGone || wire.push(chunk));
+      wire._write = (chunk, _encoding, done) => (isGone ? done() : void socket.write(chunk, () => done()));
+      socket.on('data', read);
+      wire.once('close', () => socket.destroy());
+      return wire;
+    },
+  });
+  assert.deepEqual(dials, ['dial']);
+  isGone = true;
+  time.advance(2_500);
+  await waitFor('the silence', 10_000, async () => {
+    time.advance(16_000);
+    return dials.length > 1 ? true : undefined;
+  });
+  isGone = false;
+  await writeFile(join(tree.exported.root, 'data/deep/next'), 'of the next pod');
+  await waitFor('the next pod’s file', 20_000, async () => {
+    time.advance(2_100);
+    return (await read(volumes, 'data/deep/next')) === 'of the next pod' ? true : undefined;
+  });
+  await volumes.dispose();
+  await rm(join(tree.exported.root, 'data/deep/next'));
 });
 
 test('a folder of the person’s own leads to the files, and comes back empty', limit, async () => {

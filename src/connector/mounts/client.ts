@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import { type Clock, type Disposable, withTimeout } from '../../base/index.ts';
+import { type Clock, type Disposable, toError, withTimeout } from '../../base/index.ts';
 import {
   type FileAttributes,
   type NamedFile,
@@ -164,6 +164,10 @@ export class FileClient implements Disposable {
             this.#stream.write(serializeSftp(request));
           }),
       );
+    } catch (error) {
+      // Who does not answer is not there any more: a pod that is gone says nothing.
+      this.#lose();
+      throw toError(error).code === 'deadline_exceeded' ? filesLost() : error;
     } finally {
       this.#waiting.delete(id);
     }

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { type Clock, Emitter, type Logger, sleep, toError } from '../../base/index.ts';
+import { type Clock, Emitter, isReason, type Logger, sleep, toError } from '../../base/index.ts';
 import type { FilesView, VolumeView } from '../contract.ts';
 import { filesLost } from '../errors.ts';
 import { FileClient } from './client.ts';
@@ -31,8 +31,9 @@ export const copyLimits: ScanLimits = {
   depth: 16,
 };
 const pollMs = 2_000;
-/** Looking at a large volume must not be all that is done. */
+/** Looking at a large volume must not be all that is done, nor its change be noticed never. */
 const restFactor = 10;
+const maxRestMs = 30_000;
 const maxShown = 20;
 
 interface Held {
@@ -84,19 +85,18 @@ export class AttachmentVolumes {
     for (let restMs = pollMs; !signal.aborted; ) {
       await sleep(clock, restMs, signal).catch(() => undefined);
       const startMs = clock.nowMs();
-      if (!signal.aborted) {
-        await this.#look();
-      }
-      restMs = Math.max(pollMs, restFactor * (clock.nowMs() - startMs));
+      const isDone = !signal.aborted && (await this.#look());
+      restMs = isDone ? Math.min(maxRestMs, Math.max(pollMs, restFactor * (clock.nowMs() - startMs))) : pollMs;
     }
   }
 
-  /** Brings everything to what the pod has now. */
-  async #look(): Promise<void> {
+  /** Brings everything to what the pod has now; false when nobody is there. */
+  async #look(): Promise<boolean> {
     const source = this.#deps.source();
     if (!source) {
-      return;
+      return false;
     }
+    let isThere = true;
     for (const volume of planVolumes(source, this.#deps.isReadOnly)) {
       const held = this.#hold(volume);
       const before = JSON.stringify(held.view);
@@ -105,14 +105,16 @@ export class AttachmentVolumes {
       } catch (error) {
         this.#deps.log.debug('a volume is not up to date', { path: volume.path, error: toError(error) });
         held.view = { ...held.view, message: toError(error).message };
+        isThere = !isReason(error, 'connector.files-lost');
       }
       if (JSON.stringify(held.view) !== before) {
         this.#changed.fire();
       }
-      if (this.#controller.signal.aborted) {
-        return;
+      if (this.#controller.signal.aborted || !isThere) {
+        return false;
       }
     }
+    return true;
   }
 
   #hold(volume: PlannedVolume): Held {

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { V1Container, V1Pod } from '../../../src/kube/index.ts';
-import { agentMounts, mountRules, type PolicyRules, parsePolicies, plannedMounts } from '../../../src/manager/injector/mounts.ts';
+import {
+  agentMounts,
+  mountRules,
+  type PolicyRules,
+  parsePolicies,
+  plannedMounts,
+} from '../../../src/manager/injector/mounts.ts';
 import { injectionPatch } from '../../../src/manager/injector/patch.ts';
 import { planSidecar } from '../../../src/manager/injector/plan.ts';
 import { deployment, FakeCluster, planOptions, podOf, webContainer, webService } from './fake-cluster.ts';
