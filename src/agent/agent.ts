@@ -18,6 +18,7 @@ import { createGrpcServer } from '../protocol/transport/index.ts';
 import { createNameServer, PodNames, parseSearchList } from './dns/lookup.ts';
 import { allEnvironments } from './environment.ts';
 import { badConfiguration } from './errors.ts';
+import { openFiles } from './files/open.ts';
 import { ManagerLink } from './manager/link.ts';
 import { decide, emptyPlan, portKey } from './port/diversion.ts';
 import { Forwarder, type ForwarderOptions } from './port/forwarder.ts';
@@ -68,7 +69,8 @@ export async function startAgent({ clock, log, environment, relay, logLevel }: A
   const podIp = environment._TEL_AGENT_POD_IP ?? '';
   const scope = new Scope((error) => log.error('clean-up failed', { error }));
   scope.defer(() => relay?.dispose());
-  const environments = () => allEnvironments(config, environment, listEnvironments);
+  const files = await openFiles(config, scope, { podIp, clock, log: log.child('files') });
+  const environments = async () => files.withVariables(await allEnvironments(config, environment, listEnvironments));
   const known = new KnownClients(clock, async (sessionId) => (await link?.isClient(sessionId)) ?? false);
   const outbound = new OutboundDialer({
     clock,
@@ -128,8 +130,10 @@ export async function startAgent({ clock, log, environment, relay, logLevel }: A
       version: wireVersion,
       mechanisms,
       apiPort,
+      sftpPort: files.port,
     }),
     environments,
+    mountsOf: files.mountsOf,
     onIntercepts: (intercepts) => {
       const { plans, reviews } = decide(config, intercepts);
       known.setAttached(new Set(intercepts.map(({ clientSession }) => clientSession?.sessionId ?? '')));

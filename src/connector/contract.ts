@@ -122,6 +122,14 @@ export interface PodPort {
   readonly protocol: PortProtocol;
 }
 
+/** The container's volumes as files of this machine. */
+export interface MountRequest {
+  /** Where: an empty folder, or one that does not exist. Left out: a folder of ours. */
+  readonly folder?: string | undefined;
+  /** Nothing is written to the pod, whatever its policies allow. */
+  readonly isReadOnly?: boolean | undefined;
+}
+
 export interface AttachRequest {
   /** Default: intercept. */
   readonly mode?: AttachMode | undefined;
@@ -139,6 +147,38 @@ export interface AttachRequest {
   readonly filters?: RequestFilters | undefined;
   /** Ports of 127.0.0.1 that lead to the same ports of the attached pod. */
   readonly toPod?: readonly PodPort[] | undefined;
+  /** Left out: the volumes stay in the pod. */
+  readonly mount?: MountRequest | undefined;
+}
+
+/**
+ * copy: kept up to date, and nothing of it goes back. mount: the pod's own files. local: an empty folder, as the policy of
+ * the volume has it. waiting: not here yet.
+ */
+export interface VolumeView {
+  /** Where the container has it; here it is below the root. */
+  readonly path: string;
+  readonly kind: 'copy' | 'mount' | 'local' | 'waiting';
+  readonly isReadOnly: boolean;
+  /** Why it is not up to date. */
+  readonly message?: string;
+  /** What is in the pod and not here: the first of them. */
+  readonly leftOut: readonly { readonly path: string; readonly reason: LeftOutReason }[];
+}
+
+export type LeftOutReason =
+  | 'unreadable'
+  | 'too-large'
+  | 'too-many'
+  | 'too-deep'
+  | 'special'
+  | 'bad-name'
+  | 'linked-folder';
+
+export interface FilesView {
+  /** A volume `/etc/x` of the container is at `<root>/etc/x`. */
+  readonly root: string;
+  readonly volumes: readonly VolumeView[];
 }
 
 export interface Inspection {
@@ -171,6 +211,8 @@ export interface Attachment {
   readonly ports: readonly AttachedPort[];
   readonly filters: Required<RequestFilters>;
   readonly toPod: readonly PodPort[];
+  /** The volumes that are files of this machine. */
+  readonly files?: FilesView;
   readonly state: 'waiting' | 'active' | 'error';
   readonly message?: string;
 }

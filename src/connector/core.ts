@@ -24,6 +24,7 @@ import { alreadyConnected, daemonGone, notConnected } from './errors.ts';
 import { Installer } from './install/installer.ts';
 import { defaultManagerNamespace } from './install/options.ts';
 import { Attachments } from './intercept/attachments.ts';
+import { Mounts } from './mounts/mounts.ts';
 import { addressesOf } from './network/api-server.ts';
 import { NetworkAttachment } from './network/attachment.ts';
 import { checkChoice } from './network/choice.ts';
@@ -39,6 +40,8 @@ import { ManagerSession } from './session/session.ts';
 export interface CoreDeps {
   readonly clock: Clock;
   readonly log: Logger;
+  /** A private folder of the user's for volumes; without one they stay in the pods. */
+  readonly volumesFolder?: string | undefined;
 }
 
 const publishDelayMs = 25;
@@ -132,8 +135,15 @@ export class ConnectorCore implements Connector {
     ]);
     scope.own(catalog);
     const dialer = scope.own(new ClusterDialer({ clock, tunnels: () => session.tunnels }));
+    const base = this.#deps.volumesFolder;
+    const direct = scope.own(new ClusterDialer({ clock, tunnels: (podIp) => session.tunnelsTo(podIp) }));
+    const mounts =
+      base === undefined
+        ? undefined
+        : scope.own(new Mounts({ base, clock, log: log.child('files'), dialers: [direct, dialer] }));
+    await mounts?.cleanUp();
     const attachments = scope.own(
-      new Attachments({ session, dialer, namespace, clock, log: log.child('attachments') }),
+      new Attachments({ session, dialer, mounts, namespace, clock, log: log.child('attachments') }),
     );
     const connection: Connection = {
       scope,

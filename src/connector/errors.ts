@@ -179,3 +179,20 @@ export const badForward = (text: string): NearfieldError =>
 
 export const portTaken = (address: string, cause: unknown): NearfieldError =>
   failure('already_exists', 'connector.port-taken', `${address} cannot be listened on`, 'Choose another port.', cause);
+
+export const filesLost = (): NearfieldError =>
+  failure('unavailable', 'connector.files-lost', 'the connection to the files of the pod broke');
+
+export const filesRefused = (code: ErrorCode, message: string): NearfieldError =>
+  failure(code, 'connector.files-refused', `the traffic-agent does not give the file: ${message.slice(0, 200)}`);
+
+export const mountFolderTaken = (path: string): NearfieldError =>
+  failure(
+    'already_exists',
+    'connector.mount-folder-taken',
+    `${path} is there already and is no empty folder`,
+    'Name an empty folder, or one that does not exist.',
+  );
+
+export const mountFailed = (path: string, why: string): NearfieldError =>
+  failure('unavailable', 'connector.mount-failed', `the volume ${path} could not be mounted: ${why}`);

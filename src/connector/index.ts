@@ -17,11 +17,14 @@ export {
   type DaemonSockets,
   type DaemonView,
   emptySnapshot,
+  type FilesView,
   type HealthView,
   type Inspection,
   type InstallPreview,
   type InstallRequest,
   type InstallStep,
+  type LeftOutReason,
+  type MountRequest,
   type NamespaceView,
   type NetworkChoice,
   type PodPort,
@@ -31,6 +34,7 @@ export {
   type ProxyView,
   type RequestFilters,
   type ServiceView,
+  type VolumeView,
   type WorkloadView,
 } from './contract.ts';
 export { proxyLacks } from './proxy/lacks.ts';
@@ -39,13 +43,15 @@ export interface ConnectorDeps {
   /** The bundle of `worker.ts`. */
   readonly workerPath: string;
   readonly log: Logger;
+  /** A private folder of the user's for volumes; without one they stay in the pods. */
+  readonly volumesFolder?: string | undefined;
 }
 
 const endTimeoutMs = 5_000;
 
 /** The connector in a thread of its own, behind the same contract. */
-export function createConnector({ workerPath, log }: ConnectorDeps): Connector {
-  const worker = new Worker(workerPath);
+export function createConnector({ workerPath, log, volumesFolder }: ConnectorDeps): Connector {
+  const worker = new Worker(workerPath, { workerData: { volumesFolder } });
   const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
   const channel: Channel = {
     send: (message) => worker.postMessage(message),

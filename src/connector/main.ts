@@ -39,8 +39,10 @@ ${installUsage}
 const folder = process.env.XDG_RUNTIME_DIR
   ? join(process.env.XDG_RUNTIME_DIR, 'nearfield')
   : join(homedir(), '.cache/nearfield');
+const volumesFolder = join(folder, 'volumes');
 const socketPath = join(folder, 'connector.sock');
-const startAttempts = 100;
+/** A machine under load takes its time. */
+const startAttempts = 400;
 const firstWaitMs = 50;
 const quitTimeoutMs = 5_000;
 
@@ -209,7 +211,7 @@ async function serve(): Promise<void> {
     level: () => 'debug',
     sink: (line) => process.stderr.write(`${formatJsonLine(line)}\n`),
   });
-  const core = new ConnectorCore({ clock: systemClock, log });
+  const core = new ConnectorCore({ clock: systemClock, log, volumesFolder });
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error }));
   const server = await serveOnSocket(core, socketPath);
   const end = (): void => {

@@ -1,4 +1,4 @@
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { createLogger, plainFields, systemClock } from '../base/index.ts';
 import { ConnectorCore } from './core.ts';
 import { type Channel, serveConnector } from './rpc/rpc.ts';
@@ -16,7 +16,8 @@ if (parentPort) {
     sink: ({ level, scope, message, fields }) =>
       port.postMessage({ type: 'log', level, scope, message, fields: plainFields(fields) }),
   });
-  const core = new ConnectorCore({ clock: systemClock, log });
+  const { volumesFolder } = (workerData ?? {}) as { readonly volumesFolder?: string };
+  const core = new ConnectorCore({ clock: systemClock, log, volumesFolder });
   process.on('unhandledRejection', (error) => log.error('unhandled rejection in the connector', { error }));
   serveConnector(core, channel);
   port.on('message', (message: unknown) => {

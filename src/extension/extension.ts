@@ -1,4 +1,6 @@
 import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import * as vscode from 'vscode';
 import { type Connector, createConnector } from '../connector/index.ts';
 import { showActions } from './commands/actions.ts';
@@ -25,7 +27,7 @@ export function activate(context: vscode.ExtensionContext): void {
   const file = (name: string): string => vscode.Uri.joinPath(context.extensionUri, 'dist', name).fsPath;
   const channel = own(openLogChannel());
   const log = createChannelLogger(channel);
-  const core = createConnector({ workerPath: file('connector.cjs'), log });
+  const core = createConnector({ workerPath: file('connector.cjs'), log, volumesFolder: volumesFolder() });
   connector = core;
   const launcher = new DaemonLauncher({
     connector: core,
@@ -65,6 +67,12 @@ export function activate(context: vscode.ExtensionContext): void {
   command(commandId.removeService, () => removeService(deps));
   command(commandId.showLog, () => channel.show());
   command(commandId.showActions, () => showActions(core.snapshot));
+}
+
+/** Where the system has one, in memory: among the files are the cluster's secrets. Shared with `nearfield`, which cleans up too. */
+function volumesFolder(): string {
+  const runtime = process.env['XDG_RUNTIME_DIR'];
+  return runtime ? join(runtime, 'nearfield/volumes') : join(homedir(), '.cache/nearfield/volumes');
 }
 
 /** The window waits for this: the manager forgets us at once, and the daemon takes the network down. */

@@ -38,6 +38,7 @@ export const settingId = {
   image: 'nearfield.image',
   installOptions: 'nearfield.installOptions',
   elevation: 'nearfield.elevation',
+  mount: 'nearfield.mount',
   alsoProxy: 'nearfield.network.alsoProxy',
   neverProxy: 'nearfield.network.neverProxy',
   allowConflicting: 'nearfield.network.allowConflicting',

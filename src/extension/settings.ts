@@ -23,6 +23,8 @@ export interface Settings {
   readonly installOptions: unknown;
   readonly elevation: Elevation;
   readonly network: NetworkChoice;
+  /** Whether volumes become files of this machine, where a launch configuration does not say it. */
+  readonly mount: boolean;
 }
 
 /** Read when a command runs: a change takes effect with the next connect. Empty means not set. */
@@ -40,6 +42,7 @@ export function readSettings(): Settings {
     installOptions: JSON.parse(JSON.stringify(all.get<unknown>(settingId.installOptions) ?? {})) as unknown,
     elevation: elevations.find((each) => each === read(settingId.elevation)) ?? 'auto',
     network: readNetwork(all),
+    mount: all.get<unknown>(settingId.mount) !== false,
   };
 }
 

@@ -65,6 +65,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
     managerHost: `traffic-manager.${options.MANAGER_NAMESPACE}`,
     managerPort: options.SERVER_PORT,
     logLevel: options.AGENT_LOG_LEVEL ?? options.LOG_LEVEL,
+    mountPolicies: options.AGENT_MOUNT_POLICIES,
   };
   const intercepts = scope.own(
     new Intercepts({

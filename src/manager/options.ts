@@ -1,4 +1,5 @@
 import * as v from 'valibot';
+import { defaultPolicies, parsePolicies } from './injector/mounts.ts';
 
 const port = (fallback: number) =>
   v.optional(
@@ -43,5 +44,11 @@ export const managerOptionsSchema = v.object({
   HEALTH_PORT: port(8082),
   /** `/metrics`; 0: nowhere. */
   PROMETHEUS_PORT: port(0),
+  /** JSON: what becomes of the applications' volumes, by name or path. */
+  AGENT_MOUNT_POLICIES: v.pipe(
+    v.optional(v.string(), ''),
+    v.transform((text) => (text ? parsePolicies(text) : defaultPolicies)),
+    v.check((rules) => rules !== undefined, 'is no JSON object of names or paths and policies'),
+  ),
 });
 export type ManagerOptions = v.InferOutput<typeof managerOptionsSchema>;

@@ -73,14 +73,35 @@ export {
 } from './messages/policy.ts';
 export {
   agentHealthPort,
+  agentMountsRoot,
   appEnvironmentPrefix,
+  exportsRoot,
   firstAgentPort,
+  type MountPolicy,
+  mountPolicies,
   replacedContainer,
   type SidecarConfig,
   type SidecarContainer,
   type SidecarPort,
   sidecarConfigSchema,
 } from './messages/sidecar.ts';
+export {
+  FieldReader,
+  FieldWriter,
+  type FileAttributes,
+  type FileKind,
+  fileKindOf,
+  maxSftpPacketBytes,
+  type NamedFile,
+  openFlag,
+  parseSftp,
+  SftpReader,
+  type SftpRequest,
+  type SftpResponse,
+  serializeSftp,
+  sftpVersion,
+  statusCode,
+} from './sftp/index.ts';
 export {
   type ConnId,
   parseConnId,

@@ -13,6 +13,7 @@ const slow = new Map([
   ['control', 300],
   ['flows', 1_000],
   ['review', 1_000],
+  ['sftp', 600],
 ]);
 const findings = join(import.meta.dirname, '../fuzz/findings');
 

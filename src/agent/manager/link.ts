@@ -19,6 +19,8 @@ export interface LinkOptions {
   readonly onIntercepts: (intercepts: readonly wire.InterceptInfo[]) => readonly Review[];
   /** The variables of every container, as they are now. */
   readonly environments: () => Promise<Readonly<Record<string, Record<string, string>>>>;
+  /** A container's volumes, as clients find them. */
+  readonly mountsOf: (container: string) => Pick<wire.ContainerInfo, 'mountPoint' | 'mounts'>;
   readonly onConnected: () => void;
   /** Somebody wants more or less to be logged for a while; 0: until the next time. */
   readonly onLogLevel: (level: string, durationMs: number) => void;
@@ -143,7 +145,7 @@ export class ManagerLink implements Disposable {
   async #arrive(manager: Manager): Promise<string> {
     const containers: Record<string, wire.ContainerInfo> = {};
     for (const [name, environment] of Object.entries(await this.#options.environments())) {
-      containers[name] = create(wire.ContainerInfoSchema, { environment });
+      containers[name] = create(wire.ContainerInfoSchema, { environment, ...this.#options.mountsOf(name) });
     }
     const info = { ...this.#options.info, containers };
     if (this.#sessionId) {
@@ -232,7 +234,7 @@ export class ManagerLink implements Disposable {
     session: { sessionId: string },
     { id, containerName, conflict, fault, description }: Review,
   ): Promise<void> {
-    const { info, environments, clock } = this.#options;
+    const { info, environments, mountsOf, clock } = this.#options;
     const isRefused = fault !== undefined || conflict !== undefined;
     const environment = isRefused ? {} : ((await environments())[containerName] ?? {});
     const request = create(wire.ReviewInterceptRequestSchema, {
@@ -241,7 +243,13 @@ export class ManagerLink implements Disposable {
       podIp: info.podIp,
       ...(isRefused
         ? { disposition: AGENT_ERROR, message: fault ?? `Conflicts with the currently-served intercept ${conflict}` }
-        : { disposition: ACTIVE, mechanismArgsDesc: description, environment }),
+        : {
+            disposition: ACTIVE,
+            mechanismArgsDesc: description,
+            environment,
+            sftpPort: info.sftpPort,
+            ...mountsOf(containerName),
+          }),
     });
     await withTimeout(clock, callTimeoutMs, 'the review', () => manager.reviewIntercept(request)).catch(
       (error: unknown) => {

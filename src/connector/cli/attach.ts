@@ -1,5 +1,6 @@
+import { resolve } from 'node:path';
 import { serializePathFilter } from '../../protocol/index.ts';
-import type { AttachMode, AttachRequest, PodPort, PortMapping } from '../contract.ts';
+import type { AttachMode, AttachRequest, MountRequest, PodPort, PortMapping } from '../contract.ts';
 import { badRequest } from '../errors.ts';
 
 /** The flags of `intercept`, `wiretap`, `replace` and `ingest`, named as those of the public client where it has them. */
@@ -15,6 +16,7 @@ export const attachFlags = {
   'http-path-regex': { type: 'string', multiple: true },
   'http-method': { type: 'string', multiple: true },
   'to-pod': { type: 'string', multiple: true },
+  mount: { type: 'string' },
   'env-file': { type: 'string', short: 'e' },
   'env-json': { type: 'string', short: 'j' },
   'env-syntax': { type: 'string' },
@@ -26,6 +28,7 @@ export const attachUsage = `  nearfield intercept | wiretap WORKLOAD [--port LOC
   nearfield replace WORKLOAD [--container C] [--port LOCAL:CONTAINER PORT[/UDP]]…
   nearfield ingest WORKLOAD [--container C]
                     all: [--namespace N] [--name NAME] [--to-pod PORT[/UDP]]… [--json]
+                    [--mount true|false|FOLDER[:ro]]: the container's volumes as files; true is a folder of Nearfield's own
                     [-e F] [--env-syntax compose|docker|sh|sh:export] [-j F]: the environment, into a file; - is the terminal
 `;
 
@@ -62,7 +65,18 @@ export function readAttach(mode: AttachMode, argument: string | undefined, value
       methods: (values['http-method'] ?? []).flatMap((each) => each.split(',')),
     },
     toPod: (values['to-pod'] ?? []).flatMap((each) => each.split(',')).map(readPodPort),
+    mount: readMount(values.mount ?? 'true'),
   };
+}
+
+/** `true`, `false`, `folder`, each but `false` with `:ro`. The folder is as seen from where the command is given. */
+export function readMount(text: string): MountRequest | undefined {
+  const isReadOnly = text.endsWith(':ro');
+  const where = isReadOnly ? text.slice(0, -3) : text;
+  if (where === 'false') {
+    return undefined;
+  }
+  return { isReadOnly, ...(where === 'true' || where === '' ? {} : { folder: resolve(where) }) };
 }
 
 const optional = <K extends string>(key: K, value: string | undefined): Partial<Record<K, string>> =>

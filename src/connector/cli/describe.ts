@@ -1,5 +1,5 @@
 import { parsePathFilter } from '../../protocol/index.ts';
-import type { Attachment, Connector, RequestFilters, WorkloadView } from '../contract.ts';
+import type { Attachment, Connector, LeftOutReason, RequestFilters, VolumeView, WorkloadView } from '../contract.ts';
 import { proxyLacks } from '../proxy/lacks.ts';
 
 const stateWords = {
@@ -10,7 +10,7 @@ const stateWords = {
 
 /** One line: `web: intercept of http → 127.0.0.1:3000, requests with header x-user: ann`. */
 export function describeAttachment(attachment: Attachment): string {
-  const { name, mode, container, localHost, ports, filters, toPod, state, message } = attachment;
+  const { name, mode, container, localHost, ports, filters, toPod, files, state, message } = attachment;
   const mapped = ports.map(
     ({ remote, localPort, protocol }) => `${remote}${protocol === 'UDP' ? '/UDP' : ''} → ${localHost}:${localPort}`,
   );
@@ -20,7 +20,31 @@ export function describeAttachment(attachment: Attachment): string {
     `${name}: ${what}`,
     ...(wanted ? [`requests with ${wanted}`] : []),
     ...(toPod.length > 0 ? [`to the pod: ${toPod.map(({ port }) => port).join(', ')}`] : []),
+    ...(files ? [`volumes in ${files.root} (${files.volumes.map(describeVolume).join('; ')})`] : []),
     ...(state === 'active' ? [] : [message ? `${state}: ${message}` : state]),
+  ].join(', ');
+}
+
+const leftOutWords: Readonly<Record<LeftOutReason, string>> = {
+  unreadable: 'the traffic-agent may not read it',
+  'too-large': 'too large for a copy',
+  'too-many': 'too many files for a copy',
+  'too-deep': 'too deep for a copy',
+  special: 'no file or folder',
+  'bad-name': 'a name that is none',
+  'linked-folder': 'a link to a folder',
+};
+const volumeWords = { copy: 'copy', mount: 'mounted', local: 'local', waiting: 'not here yet' } as const;
+const leftOutInWords = 3;
+
+/** `/etc/app: copy, without key.pem (the traffic-agent may not read it)`. */
+export function describeVolume({ path, kind, isReadOnly, leftOut, message }: VolumeView): string {
+  const missing = leftOut.slice(0, leftOutInWords).map((each) => `${each.path || path} (${leftOutWords[each.reason]})`);
+  const more = leftOut.length - missing.length;
+  return [
+    `${path}: ${volumeWords[kind]}${kind === 'mount' && isReadOnly ? ' read-only' : ''}`,
+    ...(missing.length > 0 ? [`without ${missing.join(', ')}${more > 0 ? ` and ${more} more` : ''}`] : []),
+    ...(message ? [message] : []),
   ].join(', ');
 }
 

@@ -2,6 +2,9 @@ import { type Clock, type Disposable, Emitter, type Logger } from '../../base/in
 import { isOurName, parseVersion, type wire } from '../../protocol/index.ts';
 import type { Attachment, AttachRequest, PortProtocol } from '../contract.ts';
 import { badAttachRequest, managerTooOldFor, noSuchAttachment } from '../errors.ts';
+import type { FilesOrigin, Mounts } from '../mounts/mounts.ts';
+import { type FilesSource, volumesOf } from '../mounts/plan.ts';
+import type { AttachmentVolumes } from '../mounts/volumes.ts';
 import type { ClusterDialer } from '../outbound/dial.ts';
 import { type Ingest, ingest } from './ingest.ts';
 import { createIntercept, type InterceptSession, leaveIntercept } from './intercept.ts';
@@ -12,6 +15,8 @@ import { openToPod } from './to-pod.ts';
 export interface AttachmentsDeps {
   readonly session: InterceptSession & { readonly version: wire.VersionInfo2 | undefined };
   readonly dialer: Pick<ClusterDialer, 'dialTcp' | 'openUdp'>;
+  /** Undefined: there is no place for files. */
+  readonly mounts?: Pick<Mounts, 'open'> | undefined;
   /** The namespace that is connected to. */
   readonly namespace: string;
   readonly clock: Clock;
@@ -23,6 +28,9 @@ export class Attachments implements Disposable {
   readonly #deps: AttachmentsDeps;
   readonly #ingests = new Map<string, Ingest>();
   readonly #forwards = new Map<string, Disposable>();
+  readonly #volumes = new Map<string, AttachmentVolumes>();
+  /** Volumes that are being removed. */
+  readonly #ending = new Set<Promise<void>>();
   /** Names of attachments that are being made: two that come together get two names. */
   readonly #reserved = new Set<string>();
   readonly #attempts = new Map<string, AbortController>();
@@ -40,7 +48,10 @@ export class Attachments implements Disposable {
 
   get views(): readonly Attachment[] {
     const intercepts = this.#deps.session.intercepts.map(toAttachment).filter((each) => each !== undefined);
-    return [...intercepts, ...[...this.#ingests.values()].map(({ view }) => view)];
+    return [...intercepts, ...[...this.#ingests.values()].map(({ view }) => view)].map((each) => {
+      const files = this.#volumes.get(each.name)?.view;
+      return files && files.volumes.length > 0 ? { ...each, files } : each;
+    });
   }
 
   /** Errors: `connector.bad-attach-request`, `connector.manager-too-old-for`, those of intercepts and ingests, `connector.port-taken`. */
@@ -80,13 +91,16 @@ export class Attachments implements Disposable {
     }
     this.#closeForwards();
     this.#changed.fire();
+    await Promise.all(this.#ending);
   }
 
-  /** The container's; from memory. */
+  /** The container's, and where its files are; from memory. */
   environment(name: string): Readonly<Record<string, string>> {
     const found = this.#find(name);
     const intercept = this.#deps.session.intercepts.find(({ spec }) => spec?.name === found);
-    return this.#ingests.get(found)?.environment ?? intercept?.environment ?? {};
+    const environment = this.#ingests.get(found)?.environment ?? intercept?.environment ?? {};
+    const files = this.#volumes.get(found)?.view;
+    return files && files.volumes.length > 0 ? { ...environment, TELEPRESENCE_ROOT: files.root } : environment;
   }
 
   /** Whether a program of this machine may be reached from the cluster. */
@@ -98,13 +112,15 @@ export class Attachments implements Disposable {
     );
   }
 
-  dispose(): void {
+  async dispose(): Promise<void> {
     void this.#subscription.dispose();
     this.#ingests.clear();
     for (const each of this.#forwards.values()) {
       void each.dispose();
     }
     this.#forwards.clear();
+    this.#endVolumes(() => true);
+    await Promise.all(this.#ending);
     this.#changed.dispose();
   }
 
@@ -114,12 +130,13 @@ export class Attachments implements Disposable {
     const info = (): wire.InterceptInfo | undefined => session.intercepts.find(({ spec }) => spec?.name === name);
     try {
       await this.#openToPod(name, plan, () => info()?.podIp ?? '');
+      await this.#openVolumes(name, plan, { source: () => filesOf(info()) });
     } catch (error) {
       await leaveIntercept(session, name).catch(() => undefined);
       throw error;
     }
     const found = info();
-    const view = found && toAttachment(found);
+    const view = found && this.views.find((each) => each.name === name);
     if (!view) {
       throw noSuchAttachment(name);
     }
@@ -132,9 +149,43 @@ export class Attachments implements Disposable {
     if (this.#names().includes(name)) {
       throw badAttachRequest(`an attachment named ${name} exists already`);
     }
-    await this.#openToPod(name, plan, () => made.podIp);
+    await this.#openToPod(name, plan, () => this.#ingests.get(name)?.podIp ?? made.podIp);
     this.#ingests.set(name, made);
-    return made.view;
+    const renew = async (limit: AbortSignal): Promise<void> => {
+      const again = await ingest(this.#deps.session, plan, limit);
+      if (this.#ingests.has(name)) {
+        this.#ingests.set(name, again);
+      }
+    };
+    await this.#openVolumes(name, plan, { source: () => this.#ingests.get(name)?.files, renew }).catch(
+      (error: unknown) => {
+        this.#ingests.delete(name);
+        this.#closeForwards();
+        throw error;
+      },
+    );
+    return this.views.find((each) => each.name === name) ?? made.view;
+  }
+
+  async #openVolumes(name: string, { mount }: AttachPlan, origin: FilesOrigin): Promise<void> {
+    const { mounts } = this.#deps;
+    if (mount && mounts) {
+      const volumes = await mounts.open(name, mount, origin);
+      volumes.onChanged(() => this.#changed.fire());
+      this.#volumes.set(name, volumes);
+      // It may have been left meanwhile.
+      this.#endVolumes((each) => !this.#names().includes(each));
+    }
+  }
+
+  #endVolumes(isOver: (name: string) => boolean): void {
+    for (const [name, volumes] of this.#volumes) {
+      if (isOver(name)) {
+        this.#volumes.delete(name);
+        const ending = volumes.dispose().finally(() => this.#ending.delete(ending));
+        this.#ending.add(ending);
+      }
+    }
   }
 
   async #openToPod(name: string, { toPod }: AttachPlan, podIp: () => string): Promise<void> {
@@ -152,6 +203,7 @@ export class Attachments implements Disposable {
         void forward.dispose();
       }
     }
+    this.#endVolumes((name) => !names.includes(name));
   }
 
   #names(): string[] {
@@ -186,6 +238,17 @@ export class Attachments implements Disposable {
     this.#reserved.add(free);
     return free;
   }
+}
+
+function filesOf(info: wire.InterceptInfo | undefined): FilesSource | undefined {
+  return (
+    info && {
+      podIp: info.podIp,
+      port: info.sftpPort,
+      mountPoint: info.mountPoint,
+      mounts: volumesOf(info.mounts, info.environment),
+    }
+  );
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { wire } from '../../protocol/index.ts';
 import type { Attachment } from '../contract.ts';
 import { ingestFailed } from '../errors.ts';
+import { type FilesSource, volumesOf } from '../mounts/plan.ts';
 import type { InterceptSession } from './intercept.ts';
 import type { AttachPlan } from './request.ts';
 import { localHost } from './spec.ts';
@@ -11,6 +12,7 @@ export interface Ingest {
   readonly environment: Readonly<Record<string, string>>;
   /** Textual address of a pod that had the environment. */
   readonly podIp: string;
+  readonly files: FilesSource;
 }
 
 /** The manager waits 30 s for an agent. */
@@ -33,6 +35,12 @@ export async function ingest(session: InterceptSession, plan: AttachPlan, signal
   const { container, info } = chooseContainer(agent, plan.container);
   return {
     podIp: agent.podIp,
+    files: {
+      podIp: agent.podIp,
+      port: agent.sftpPort,
+      mountPoint: info.mountPoint,
+      mounts: volumesOf(info.mounts, info.environment),
+    },
     environment: info.environment,
     view: {
       name: plan.isNameGiven ? plan.name : `${plan.name}/${container}`,

@@ -1,5 +1,13 @@
 import { type FilterFields, filterFault, hasFilters, methodFilter, serializeMethods } from '../../protocol/index.ts';
-import type { AttachMode, AttachRequest, PodPort, PortMapping, PortProtocol, RequestFilters } from '../contract.ts';
+import type {
+  AttachMode,
+  AttachRequest,
+  MountRequest,
+  PodPort,
+  PortMapping,
+  PortProtocol,
+  RequestFilters,
+} from '../contract.ts';
 import { badAttachRequest } from '../errors.ts';
 
 export interface PlannedPort {
@@ -26,6 +34,7 @@ export interface AttachPlan {
   readonly ports: readonly [PlannedPort, ...PlannedPort[]] | readonly [];
   readonly filters: FilterFields;
   readonly toPod: readonly PodPort[];
+  readonly mount: MountRequest | undefined;
 }
 
 /** A replaced container stands down with all its ports. */
@@ -87,6 +96,11 @@ export function planAttach(request: AttachRequest, connected: string): AttachPla
     ports: mode === 'ingest' ? [] : [first, ...others],
     filters,
     toPod,
+    // Whoever only listens, or only looks, writes nothing.
+    mount: request.mount && {
+      ...request.mount,
+      isReadOnly: request.mount.isReadOnly || mode === 'wiretap' || mode === 'ingest',
+    },
   };
 }
 

@@ -1,8 +1,8 @@
-import { type Clock, type Disposable, type IpBytes, type Logger, parseIp, Scope } from '../../base/index.ts';
-import type { ConnId } from '../../protocol/index.ts';
+import { type Clock, type Disposable, type Logger, Scope } from '../../base/index.ts';
 import type { PodPort } from '../contract.ts';
 import type { ClusterDialer } from '../outbound/dial.ts';
 import { Forward } from '../proxy/forward.ts';
+import { podConnections } from './pod-conn.ts';
 import { PodDatagrams } from './pod-datagrams.ts';
 
 export interface ToPodDeps {
@@ -13,28 +13,10 @@ export interface ToPodDeps {
   readonly podIp: () => string;
 }
 
-const firstPort = 1_024;
-const loopback4 = Uint8Array.of(127, 0, 0, 1);
-const loopback6 = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
-
 /** Makes ports of 127.0.0.1 lead to the same ports of a pod. Errors: `connector.port-taken`; then none is open. */
 export async function openToPod(deps: ToPodDeps, ports: readonly PodPort[]): Promise<Disposable> {
   const scope = new Scope();
-  // Anywhere: an older manager joins tunnels by their connection ids, and other dialers count from the start.
-  let source = firstPort + Math.floor(Math.random() * (65_535 - firstPort));
-  const connId = (protocol: ConnId['protocol'], destinationPort: number): ConnId | undefined => {
-    const destination = parseIp(deps.podIp());
-    source = source >= 65_535 ? firstPort : source + 1;
-    return (
-      destination && {
-        protocol,
-        source: loopbackOf(destination),
-        sourcePort: source,
-        destination,
-        destinationPort,
-      }
-    );
-  };
+  const connId = podConnections(deps.podIp);
   try {
     for (const { port, protocol } of ports) {
       if (protocol === 'UDP') {
@@ -55,5 +37,3 @@ export async function openToPod(deps: ToPodDeps, ports: readonly PodPort[]): Pro
   }
   return scope;
 }
-
-const loopbackOf = ({ length }: IpBytes): IpBytes => (length === 4 ? loopback4 : loopback6);

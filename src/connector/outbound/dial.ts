@@ -1,6 +1,6 @@
 import type { ClientHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
-import type { Clock, Disposable, NearfieldError } from '../../base/index.ts';
+import type { Clock, Disposable, IpBytes, NearfieldError } from '../../base/index.ts';
 import { type ConnId, type DialResult, serializeStreamInfo, tunnelCode } from '../../protocol/index.ts';
 import {
   dialResultTrailer,
@@ -9,6 +9,7 @@ import {
   relaySocket,
   resultOfTrailer,
   type TunnelHandlers,
+  type TunnelService,
   type TunnelStream,
 } from '../../protocol/transport/index.ts';
 
@@ -25,8 +26,15 @@ export type DialFailure = Exclude<DialResult, 'ok'>;
 
 export interface ClusterDialerDeps {
   readonly clock: Clock;
-  /** The connection to the manager and our session there, while there is one. */
-  readonly tunnels: () => { readonly session: ClientHttp2Session; readonly sessionId: string } | undefined;
+  /** Where a connection to an address begins: the manager, or an agent, and our session there; while there is one. */
+  readonly tunnels: (destination: IpBytes) => TunnelOrigin | undefined;
+}
+
+export interface TunnelOrigin {
+  readonly session: ClientHttp2Session;
+  readonly sessionId: string;
+  /** Default: the manager. */
+  readonly service?: TunnelService;
 }
 
 /** An open TCP connection in the cluster. Nothing is read from it until it is joined; then it belongs to the relay. */
@@ -222,11 +230,11 @@ export class ClusterDialer implements Disposable {
   }
 
   #open(id: ConnId): TunnelStream | undefined {
-    const link = this.#deps.tunnels();
+    const link = this.#deps.tunnels(id.destination);
     if (!link || link.session.closed || link.session.destroyed) {
       return undefined;
     }
-    const stream = openTunnel(link.session, 'manager');
+    const stream = openTunnel(link.session, link.service ?? 'manager');
     stream.send(
       tunnelCode.streamInfo,
       serializeStreamInfo({ id, sessionId: link.sessionId, dialTimeoutMs, roundtripLatencyMs }),

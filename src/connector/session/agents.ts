@@ -1,9 +1,10 @@
 import { createClient } from '@connectrpc/connect';
-import { type Clock, type Disposable, type Logger, sleep, toError } from '../../base/index.ts';
+import { type Clock, type Disposable, formatIp, type IpBytes, type Logger, sleep, toError } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
 import { Agent, type wire } from '../../protocol/index.ts';
 import { createCallTransport, openHttp2 } from '../../protocol/transport/index.ts';
 import type { Inbound } from '../inbound/inbound.ts';
+import type { TunnelOrigin } from '../outbound/dial.ts';
 
 export interface AgentSessionsDeps {
   readonly kube: Pick<Kube, 'openPortForward'>;
@@ -29,6 +30,8 @@ export class AgentSessions implements Disposable {
   readonly #deps: AgentSessionsDeps;
   readonly #open = new Map<string, Open>();
   readonly #ended = new AbortController();
+  /** By the pods' addresses. */
+  readonly #sessions = new Map<string, TunnelOrigin>();
 
   constructor(deps: AgentSessionsDeps) {
     this.#deps = deps;
@@ -56,6 +59,11 @@ export class AgentSessions implements Disposable {
     }
   }
 
+  /** The connection to the agent of a pod, while there is one. */
+  tunnelsTo(podIp: IpBytes): TunnelOrigin | undefined {
+    return this.#sessions.get(formatIp(podIp));
+  }
+
   /** At once: callers that are still there are broken off. */
   dispose(): void {
     this.#ended.abort();
@@ -78,7 +86,7 @@ export class AgentSessions implements Disposable {
   }
 
   async #serve(
-    { namespace, podName, apiPort }: wire.AgentPodInfo,
+    { namespace, podName, podIp, apiPort }: wire.AgentPodInfo,
     sessionId: string,
     signal: AbortSignal,
   ): Promise<void> {
@@ -90,9 +98,11 @@ export class AgentSessions implements Disposable {
       this.#ended.signal.addEventListener('abort', end, { once: true });
       try {
         const agent = createClient(Agent, createCallTransport(session));
+        this.#sessions.set(formatIp(podIp), { session, sessionId, service: 'agent' });
         const requests = agent.watchDial({ sessionId }, { signal });
         await inbound.serve({ service: 'agent', session, sessionId }, requests);
       } finally {
+        this.#sessions.delete(formatIp(podIp));
         if (signal.aborted && !this.#ended.signal.aborted && !session.destroyed) {
           await drained(session, clock);
         }

@@ -1,7 +1,17 @@
 import { hostname, userInfo } from 'node:os';
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
-import { type Clock, Emitter, type Logger, retry, Scope, sleep, toError, withTimeout } from '../../base/index.ts';
+import {
+  type Clock,
+  Emitter,
+  type IpBytes,
+  type Logger,
+  retry,
+  Scope,
+  sleep,
+  toError,
+  withTimeout,
+} from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
 import {
   type ClientConfig,
@@ -99,6 +109,11 @@ export class ManagerSession {
 
   get tunnels() {
     return this.#link && this.#sessionId ? { session: this.#link.tunnels, sessionId: this.#sessionId } : undefined;
+  }
+
+  /** The same at the agent of a pod, where we are connected to it. */
+  tunnelsTo(podIp: IpBytes) {
+    return this.#agents.tunnelsTo(podIp);
   }
 
   /** Resolves when the session stands and the first cluster information is here. */

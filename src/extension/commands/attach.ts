@@ -4,6 +4,7 @@ import type { AttachMode, AttachRequest, PortMapping, RequestFilters, WorkloadVi
 import { parsePathFilter } from '../../protocol/index.ts';
 import { launchAttribute } from '../ids.ts';
 import { showError } from '../notify.ts';
+import { readSettings } from '../settings.ts';
 import { translate } from '../views/trees.ts';
 import { personalFilter, portText, type Read, readFilter, readPorts } from './answers.ts';
 import { askWorkload, chooseOrNone, type InterceptDeps, workloadOf } from './intercept.ts';
@@ -25,7 +26,8 @@ export async function attachInMode(
     }
     const chosen = await chooseOrNone(workload, alternativeOf(mode));
     if (chosen === 'none') {
-      await attach(deps, { mode, ...targetOf(workload), ports, filters });
+      const mount = readSettings().mount ? {} : undefined;
+      await attach(deps, { mode, ...targetOf(workload), ports, filters, mount });
     } else if (chosen) {
       const { folder, configuration } = chosen;
       await vscode.debug.startDebugging(folder, {

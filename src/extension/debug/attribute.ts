@@ -1,5 +1,12 @@
 import * as v from 'valibot';
-import type { Attachment, AttachRequest, PodPort, PortMapping, RequestFilters } from '../../connector/index.ts';
+import type {
+  Attachment,
+  AttachRequest,
+  MountRequest,
+  PodPort,
+  PortMapping,
+  RequestFilters,
+} from '../../connector/index.ts';
 import { attachModes } from '../../connector/index.ts';
 import { serializePathFilter } from '../../protocol/index.ts';
 import { badLaunchAttribute } from '../errors.ts';
@@ -33,6 +40,9 @@ export const attributeSchema = v.strictObject({
   pathRegex: texts,
   methods: texts,
   toPod: v.optional(v.array(podPort), []),
+  mount: v.optional(
+    v.union([v.boolean(), v.pipe(v.string(), v.minLength(1))], 'mount is true, false, or a folder, with :ro behind it'),
+  ),
   env: v.optional(v.strictObject({ exclude: v.optional(v.array(v.string()), []) })),
   keepAlive: v.optional(v.boolean(), false),
 });
@@ -75,7 +85,15 @@ export function readPort(text: string): PortMapping {
   };
 }
 
-export function toRequest(attribute: LaunchAttribute, namespace: string, ports: readonly PortMapping[]): AttachRequest {
+/** What the surroundings of a configuration say. */
+export interface RequestContext {
+  readonly namespace: string;
+  readonly ports: readonly PortMapping[];
+  /** The setting, for configurations that do not say it. */
+  readonly mount: boolean;
+}
+
+export function toRequest(attribute: LaunchAttribute, { namespace, ports, mount }: RequestContext): AttachRequest {
   const { mode, workload, service, container, toPod } = attribute;
   return {
     mode,
@@ -86,7 +104,18 @@ export function toRequest(attribute: LaunchAttribute, namespace: string, ports: 
     ports,
     filters: filtersOf(attribute),
     toPod: toPod.map(readPodPort),
+    mount: readMount(attribute.mount ?? mount),
   };
+}
+
+/** `true:ro` and `folder:ro`: nothing is written to the pod. */
+export function readMount(value: boolean | string): MountRequest | undefined {
+  if (typeof value === 'boolean') {
+    return value ? {} : undefined;
+  }
+  const isReadOnly = value.endsWith(':ro');
+  const folder = isReadOnly ? value.slice(0, -3) : value;
+  return { isReadOnly, ...(folder === 'true' || folder === '' ? {} : { folder }) };
 }
 
 export function filtersOf(attribute: LaunchAttribute): Required<RequestFilters> {

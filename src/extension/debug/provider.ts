@@ -5,6 +5,7 @@ import type { ConnectCommand } from '../commands/connect.ts';
 import { attachWithProgress } from '../commands/progress.ts';
 import { launchAttribute } from '../ids.ts';
 import { showError } from '../notify.ts';
+import { readSettings } from '../settings.ts';
 import { choosePorts, hasPorts, isOfSameKind, type LaunchAttribute, parseAttribute, toRequest } from './attribute.ts';
 import { withEnvironment, withProxy } from './environment.ts';
 
@@ -99,7 +100,7 @@ export class DebugIntegration implements vscode.DebugConfigurationProvider {
     }
     const namespace = attribute.namespace ?? connector.snapshot.target?.namespace ?? '';
     const ports = choosePorts(attribute, configuration.env, servicePorts(connector, namespace));
-    const request = toRequest(attribute, namespace, ports);
+    const request = toRequest(attribute, { namespace, ports, mount: readSettings().mount });
     const present = connector.snapshot.attachments.find((each) => isOfSameKind(each, request));
     if (present?.state === 'active' && hasPorts(present, request)) {
       // A restart of the session keeps what it had.

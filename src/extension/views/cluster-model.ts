@@ -2,6 +2,7 @@ import type { Attachment, ConnectorSnapshot, ServiceView, WorkloadView } from '.
 import {
   attachmentState,
   attachmentsOf,
+  filesWords,
   modeWord,
   othersOf,
   portWords,
@@ -31,6 +32,8 @@ export interface NodeText {
   readonly context: string;
   readonly isExpandable: boolean;
   readonly isExpanded: boolean;
+  /** Below label and description, where one looks closer. */
+  readonly details?: readonly string[];
 }
 
 const modeIcons = { intercept: 'debug-alt', wiretap: 'eye', replace: 'replace', ingest: 'symbol-variable' } as const;
@@ -122,6 +125,7 @@ export function clusterText(snapshot: ConnectorSnapshot, node: ClusterNode, t: T
         context: `attachment ${attachment.mode} own`,
         isExpandable: false,
         isExpanded: false,
+        ...(attachment.files ? { details: filesWords(attachment.files, t) } : {}),
       };
     }
     case 'holder':

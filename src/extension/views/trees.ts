@@ -54,7 +54,7 @@ export class ClusterTree implements vscode.TreeDataProvider<ClusterNode> {
     const item = new vscode.TreeItem(text.label, text.isExpandable ? (text.isExpanded ? Expanded : Collapsed) : None);
     item.id = node.id;
     item.description = text.description;
-    item.tooltip = `${text.label}\n${text.description}`;
+    item.tooltip = [text.label, text.description, ...(text.details ?? [])].join('\n');
     item.contextValue = text.context;
     item.iconPath = new vscode.ThemeIcon(text.icon);
     item.accessibilityInformation = { label: text.description ? `${text.label}, ${text.description}` : text.label };

@@ -1,4 +1,13 @@
-import type { AttachMode, Attachment, ConnectorSnapshot, RequestFilters, WorkloadView } from '../../connector/index.ts';
+import type {
+  AttachMode,
+  Attachment,
+  ConnectorSnapshot,
+  FilesView,
+  LeftOutReason,
+  RequestFilters,
+  VolumeView,
+  WorkloadView,
+} from '../../connector/index.ts';
 import { type PathFilter, parsePathFilter } from '../../protocol/index.ts';
 
 /** Translates; the extension passes VS Code's, tests the identity. */
@@ -79,6 +88,59 @@ function pathWords({ kind, value }: PathFilter, t: Translate): string {
       return t('{0} and below', value);
     case 'regex':
       return t('path matches {0}', value);
+  }
+}
+
+/** A volume a line, below the folder: what is here of it, and what is not. */
+export const filesWords = ({ root, volumes }: FilesView, t: Translate): readonly string[] => [
+  t('Volumes in {0}', root),
+  ...volumes.map((each) => volumeWords(each, t)),
+];
+
+const leftOutInWords = 3;
+
+function volumeWords({ path, kind, isReadOnly, leftOut, message }: VolumeView, t: Translate): string {
+  const missing = leftOut
+    .slice(0, leftOutInWords)
+    .map((each) => `${each.path || path} (${leftOutWord(each.reason, t)})`);
+  const more = leftOut.length - missing.length;
+  return [
+    `${path}: ${volumeKind(kind, isReadOnly, t)}`,
+    ...(missing.length > 0 ? [t('without {0}', missing.join(', '))] : []),
+    ...(more > 0 ? [t('and {0} more', more)] : []),
+    ...(message ? [message] : []),
+  ].join(', ');
+}
+
+function volumeKind(kind: VolumeView['kind'], isReadOnly: boolean, t: Translate): string {
+  switch (kind) {
+    case 'copy':
+      return t('a copy, kept up to date; what is changed here does not reach the pod');
+    case 'mount':
+      return isReadOnly ? t('mounted, read-only') : t('mounted');
+    case 'local':
+      return t('an empty folder of this machine');
+    case 'waiting':
+      return t('not here yet');
+  }
+}
+
+function leftOutWord(reason: LeftOutReason, t: Translate): string {
+  switch (reason) {
+    case 'unreadable':
+      return t('the traffic-agent may not read it');
+    case 'too-large':
+      return t('too large for a copy');
+    case 'too-many':
+      return t('too many files for a copy');
+    case 'too-deep':
+      return t('too deep for a copy');
+    case 'special':
+      return t('neither file nor folder');
+    case 'bad-name':
+      return t('a name that is none');
+    case 'linked-folder':
+      return t('a link to a folder');
   }
 }
 

@@ -7,6 +7,7 @@ import {
   type SidecarContainer,
 } from '../../protocol/index.ts';
 import { annotation } from './annotations.ts';
+import { agentMounts } from './mounts.ts';
 import { calledPorts, hiddenKey, hidePorts } from './probes.ts';
 import { initContainer, probePorts, redirectedPorts } from './redirect.ts';
 import { agentResources } from './resources.ts';
@@ -55,7 +56,7 @@ export function injectionPatch(pod: V1Pod, options: PatchOptions): PatchOperatio
       replaced.has(container.name) ? [] : hidePorts(container, index, { hidden, past }),
     ),
     ...initContainers(pod, options, past),
-    { op: 'add', path: '/spec/containers/-', value: agentContainer(containers, options, past) },
+    { op: 'add', path: '/spec/containers/-', value: agentContainer(pod, options, past) },
     ...pullSecrets(pod, options),
     ...annotations(pod, options.config),
     ...labels(pod, options.config),
@@ -118,10 +119,10 @@ function pullSecrets(pod: V1Pod, { pullSecrets: wanted = [] }: PatchOptions): Pa
   return missing.length === 0 ? [] : [{ op: 'add', path: '/spec/imagePullSecrets', value: [...present, ...missing] }];
 }
 
-function agentContainer(all: readonly V1Container[], options: PatchOptions, past: ReadonlyMap<number, number>): object {
+function agentContainer(pod: V1Pod, options: PatchOptions, past: ReadonlyMap<number, number>): object {
   const { config, image, pullPolicy, resources } = options;
   // Whatever else is in the pod was put there by others: a mesh's proxy has nothing that anybody could attach to.
-  const containers = all.filter(({ name }) => configOf(name, config) !== undefined);
+  const containers = (pod.spec?.containers ?? []).filter(({ name }) => configOf(name, config) !== undefined);
   // Several service ports may lead to one of the agent's.
   const ports = new Map(
     config.containers
@@ -151,6 +152,7 @@ function agentContainer(all: readonly V1Container[], options: PatchOptions, past
       const prefix = appEnvironmentPrefix + (configOf(container.name, config)?.envPrefix ?? '');
       return (container.envFrom ?? []).map((source) => ({ ...source, prefix: `${prefix}${source.prefix ?? ''}` }));
     }),
+    volumeMounts: agentMounts(pod, config),
     readinessProbe: { httpGet: { path: '/ready', port: agentHealthPort }, periodSeconds: 1, failureThreshold: 3 },
     resources: agentResources(containers, resources),
     securityContext: {

@@ -1,5 +1,6 @@
 import {
   agentHealthPort,
+  agentMountsRoot,
   firstAgentPort,
   replacedContainer,
   type SidecarConfig,
@@ -8,12 +9,15 @@ import {
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import { agentPortTaken, isOnHostNetwork, isTheManager, notInterceptable } from '../errors.ts';
 import { wishesOf } from './annotations.ts';
+import { mountRules, type PolicyRules, plannedMounts } from './mounts.ts';
 import { containerTargets, type PortKey, type PortTarget, portKeyOf, portTargets } from './targets.ts';
 
 export interface PlanOptions {
   readonly managerHost: string;
   readonly managerPort: number;
   readonly logLevel: string;
+  /** What becomes of volumes of which the workload says nothing. */
+  readonly mountPolicies?: PolicyRules | undefined;
 }
 
 /** What those who attach need beyond the ports that are called by name. */
@@ -52,6 +56,7 @@ export function planSidecar(
     containers.flatMap(({ ports = [] }) => ports.map(({ containerPort }) => containerPort)),
     workload.name,
   );
+  const rules = mountRules(workload, options.mountPolicies);
   const toPort = (target: PortTarget): SidecarPort => ({
     containerPortName: target.portName,
     serviceName: target.serviceName,
@@ -77,7 +82,8 @@ export function planSidecar(
     containers: containers.map((container, index) => ({
       name: container.name,
       envPrefix: `${letters(index)}_`,
-      mountPoint: `/tel_app_mounts/${container.name}`,
+      mountPoint: `${agentMountsRoot}/${container.name}`,
+      mounts: plannedMounts(container, rules),
       ...(replaced.has(container.name) ? { replace: replacedContainer } : {}),
       intercepts: containerTargets(replaced.has(container.name) ? all : targets, container).map(toPort),
     })),

@@ -30,6 +30,7 @@ export const sidecarContainerSchema = v.object({
   mountPoint: v.optional(v.string()),
   /** What became of the container: 0 it is there, 1 it was taken away and the agent has its ports, 2 nothing uses it. */
   replace: v.optional(v.picklist([0, 1, 2])),
+  /** The container's volumes by the paths where it has them, and their `mountPolicies`. */
   mounts: v.optional(v.record(v.string(), v.number())),
 });
 export type SidecarContainer = v.InferOutput<typeof sidecarContainerSchema>;
@@ -53,3 +54,11 @@ export const firstAgentPort = 9900;
 export const agentHealthPort = 9899;
 /** In front of every copied variable of an application container. */
 export const appEnvironmentPrefix = '_TEL_APP_';
+
+/** What becomes of a volume of the application: numbers of the wire. */
+export const mountPolicies = { remote: 0, remoteReadOnly: 1, local: 2, ignore: 3 } as const;
+export type MountPolicy = (typeof mountPolicies)[keyof typeof mountPolicies];
+/** Below, by container, the agent has the volumes of the application. */
+export const agentMountsRoot = '/tel_app_mounts';
+/** Below, by container, the agent serves them. */
+export const exportsRoot = '/tel_app_exports';

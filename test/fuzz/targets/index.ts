@@ -8,6 +8,7 @@ import { openHttpHeadTarget } from './http-head.ts';
 import { openNatTarget } from './nat.ts';
 import { openPacketTarget } from './packet.ts';
 import { openReviewTarget } from './review.ts';
+import { openSftpTarget } from './sftp.ts';
 import { openSocksTarget } from './socks.ts';
 import { openTunnelTarget } from './tunnel.ts';
 
@@ -25,4 +26,5 @@ export const targets: Readonly<Record<string, OpenTarget>> = {
   'http-head': openHttpHeadTarget,
   calls: openCallsTarget,
   review: openReviewTarget,
+  sftp: openSftpTarget,
 };

@@ -72,6 +72,7 @@ async function link(calls: ManagerImpl, more: { readonly reviews?: readonly Revi
         dialled.resolve(`${info.id.protocol} ${info.id.destinationPort} ${info.dialTimeoutMs}`);
         stream.endSend();
       },
+      mountsOf: () => ({ mountPoint: '', mounts: {} }),
       lookup: async (name, qtype) => ({ rCode: qtype, rrs: Buffer.from(name) }),
     }),
   );

@@ -36,7 +36,16 @@ test('the flags of the public client are read', () => {
       { port: 6379, protocol: 'TCP' },
       { port: 8125, protocol: 'UDP' },
     ],
+    mount: { isReadOnly: false },
   });
+});
+
+test('volumes come into a folder of ours, into a named one, or not', () => {
+  const mountOf = (...flags: string[]) => read('ingest', 'web', ...flags).mount;
+  assert.deepEqual(mountOf('--mount', '/tmp/web'), { isReadOnly: false, folder: '/tmp/web' });
+  assert.deepEqual(mountOf('--mount', '/tmp/web:ro'), { isReadOnly: true, folder: '/tmp/web' });
+  assert.deepEqual(mountOf('--mount', 'true:ro'), { isReadOnly: true });
+  assert.equal(mountOf('--mount', 'false'), undefined);
 });
 
 test('with --workload the first word is the attachment’s name', () => {

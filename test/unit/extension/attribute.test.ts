@@ -14,7 +14,8 @@ import {
 
 const requestOf = (value: object, environment: object = {}, servicePorts: number[] = [8080]): AttachRequest => {
   const attribute = parseAttribute({ workload: 'deployment/web', ...value });
-  return toRequest(attribute, 'shop', choosePorts(attribute, environment, servicePorts));
+  const ports = choosePorts(attribute, environment, servicePorts);
+  return toRequest(attribute, { namespace: 'shop', ports, mount: true });
 };
 
 test('everything that the attribute can say becomes a request', () => {
@@ -49,7 +50,16 @@ test('everything that the attribute can say becomes a request', () => {
       { port: 6379, protocol: 'TCP' },
       { port: 8125, protocol: 'UDP' },
     ],
+    mount: {},
   });
+});
+
+test('volumes are files here as the configuration says, else as the setting does', () => {
+  assert.deepEqual(requestOf({}).mount, {});
+  assert.equal(requestOf({ mount: false }).mount, undefined);
+  assert.deepEqual(requestOf({ mount: '/tmp/web:ro' }).mount, { isReadOnly: true, folder: '/tmp/web' });
+  assert.deepEqual(requestOf({ mount: 'true:ro' }).mount, { isReadOnly: true });
+  assert.throws(() => requestOf({ mount: 7 }), /mount is true, false, or a folder/);
 });
 
 test('without ports an intercept comes to the port that the program is told, else to the service’s number', () => {

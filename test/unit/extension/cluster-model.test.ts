@@ -90,3 +90,21 @@ test('what can be left has the word that the menu asks for', () => {
   const node: ClusterNode = { type: 'attachment', id: 'a', attachment: attachment() };
   assert.equal(clusterText(snapshot, node, t).context, 'attachment intercept own');
 });
+
+test('who looks closer at an attachment sees where its volumes are, and what is missing of them', () => {
+  const leftOut = ['a', 'b', 'c', 'd'].map((path) => ({ path, reason: 'unreadable' as const }));
+  const volumes = [
+    { path: '/etc/app', kind: 'copy', isReadOnly: true, leftOut } as const,
+    { path: '/data', kind: 'mount', isReadOnly: true, leftOut: [] } as const,
+    { path: '/tmp', kind: 'local', isReadOnly: false, leftOut: [] } as const,
+  ];
+  const held = attachment({ files: { root: '/run/files', volumes } });
+  const snapshot: ConnectorSnapshot = { ...emptySnapshot, attachments: [held] };
+  const words = 'the traffic-agent may not read it';
+  assert.deepEqual(clusterText(snapshot, { type: 'attachment', id: 'a', attachment: held }, t).details, [
+    'Volumes in /run/files',
+    `/etc/app: a copy, kept up to date; what is changed here does not reach the pod, without a (${words}), b (${words}), c (${words}), and 1 more`,
+    '/data: mounted, read-only',
+    '/tmp: an empty folder of this machine',
+  ]);
+});
