@@ -13,14 +13,14 @@ import {
   type DaemonSockets,
   type DaemonView,
   emptySnapshot,
-  type HealthView,
   type Inspection,
   type InstallPreview,
   type InstallRequest,
   type NetworkChoice,
 } from './contract.ts';
 import { probeDaemon, quitDaemon } from './daemon-link/link.ts';
-import { alreadyConnected, daemonGone, notConnected } from './errors.ts';
+import { alreadyConnected, notConnected } from './errors.ts';
+import { healthOf } from './health.ts';
 import { Installer } from './install/installer.ts';
 import { defaultManagerNamespace } from './install/options.ts';
 import { Attachments } from './intercept/attachments.ts';
@@ -366,7 +366,7 @@ export class ConnectorCore implements Connector {
       connection: this.#state,
       daemon: this.#connection?.daemon?.view ?? noDaemon,
       attachments: this.#connection?.attachments.views ?? [],
-      health: this.#health(),
+      health: healthOf(this.#connection?.daemon),
       ...(this.#installer.step === undefined ? {} : { installing: this.#installer.step }),
     };
     if (!connection) {
@@ -390,14 +390,5 @@ export class ConnectorCore implements Connector {
         ? { manager: { name: session.version.name, version: session.version.version, agentImage: session.agentImage } }
         : {}),
     };
-  }
-
-  #health(): HealthView[] {
-    const daemon = this.#connection?.daemon;
-    if (daemon?.view.state === 'gone') {
-      const { message, hint } = daemonGone();
-      return [{ name: 'daemon.gone', severity: 'error', sentence: `${message}. ${hint ?? ''}` }];
-    }
-    return [...(daemon?.conditions ?? [])];
   }
 }

@@ -38,6 +38,7 @@ class SimulatedAgent {
         mechanisms: ['tcp', 'http'].map((each) => ({ name: each, product: 'nearfield', version: wireVersion })),
       }),
       environments: async () => ({ server: environment }),
+      mountsOf: () => ({ mountPoint: '', mounts: {} }),
       onIntercepts: (intercepts) => {
         const { plans, reviews } = decide(config, intercepts);
         this.diversions = [...plans.values()].flatMap(({ whole }) => (whole ? [whole] : []));

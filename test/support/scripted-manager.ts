@@ -211,6 +211,7 @@ export async function connectSession(port: number, options: Partial<SessionOptio
 
 function kubeOf(port: number, forwarded: string[] = []): Kube {
   return {
+    bearerToken: async () => undefined,
     get: async (kind: Kind) =>
       kind.kind === 'Service' ? { spec: { selector: { app: 'traffic-manager' } } } : undefined,
     list: async () => [

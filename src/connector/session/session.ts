@@ -1,6 +1,5 @@
 import { hostname, userInfo } from 'node:os';
 import { create } from '@bufbuild/protobuf';
-import { Code, ConnectError } from '@connectrpc/connect';
 import {
   type Clock,
   Emitter,
@@ -26,6 +25,8 @@ import { Inbound } from '../inbound/inbound.ts';
 import { readClientConfig } from '../network/wishes.ts';
 import { watchAgentPods } from './agent-pods.ts';
 import { AgentSessions } from './agents.ts';
+import { arrive } from './arrive.ts';
+import { follow } from './follow.ts';
 import { Identity } from './identity.ts';
 import { type ManagerLink, openManagerLink } from './link.ts';
 
@@ -50,9 +51,6 @@ const withoutTerms = { authSupported: false, authRequired: false };
 const callTimeoutMs = 15_000;
 const remainPeriodMs = 5_000;
 const remainTimeoutMs = 5_000;
-const watchRetryMs = 500;
-/** Somebody may give the right meanwhile. */
-const forbiddenRetryMs = 20_000;
 
 /**
  * Our session with the traffic-manager. It outlives connections: after a break the same session id is taken up again,
@@ -222,38 +220,10 @@ export class ManagerSession {
       version: wireVersion,
       namespace,
     });
-    const session = { sessionId: this.#sessionId };
-    if (this.#sessionId) {
-      try {
-        await this.#ask(signal, (limit) => manager.remain({ session }, { signal: limit }));
-        return;
-      } catch (error) {
-        if (!(error instanceof ConnectError) || error.code !== Code.NotFound) {
-          throw error;
-        }
-      }
-      try {
-        await this.#ask(signal, (limit) =>
-          manager.reconnectClient({ session, client, intercepts: [...this.intercepts] }, { signal: limit }),
-        );
-        log.info('the traffic-manager had forgotten the session and took it up again');
-        return;
-      } catch (error) {
-        if (!(error instanceof ConnectError) || error.code !== Code.Unimplemented) {
-          throw error;
-        }
-      }
-    }
-    const held = this.intercepts;
-    this.#sessionId = (await this.#ask(signal, (limit) => manager.arriveAsClient(client, { signal: limit }))).sessionId;
-    for (const { spec } of held) {
-      const request = { session: { sessionId: this.#sessionId }, ...(spec ? { interceptSpec: spec } : {}) };
-      await manager
-        .createIntercept(request, { signal })
-        .catch((error: unknown) =>
-          log.warn('an intercept could not be restored', { name: spec?.name, error: toError(error) }),
-        );
-    }
+    this.#sessionId = await arrive(
+      { manager, log, signal, ask: (work) => this.#ask(signal, work) },
+      { client, sessionId: this.#sessionId, held: this.intercepts },
+    );
   }
 
   async #firstInfo(): Promise<void> {
@@ -410,32 +380,8 @@ export class ManagerSession {
     this.#agents.follow(wanted, this.#sessionId);
   }
 
-  /**
-   * Runs a watch again and again for as long as its scope lives; what a peer does not have is not asked for twice, and what it
-   * does not permit not often.
-   */
   #follow(scope: Scope, what: string, work: (signal: AbortSignal) => Promise<void>): void {
-    const controller = new AbortController();
-    scope.defer(() => controller.abort());
-    const run = async (): Promise<void> => {
-      while (!controller.signal.aborted) {
-        let retryMs = watchRetryMs;
-        try {
-          await work(controller.signal);
-        } catch (error) {
-          if (error instanceof ConnectError && error.code === Code.PermissionDenied) {
-            retryMs = forbiddenRetryMs;
-          }
-          if (error instanceof ConnectError && error.code === Code.Unimplemented) {
-            return;
-          }
-          if (!controller.signal.aborted) {
-            this.#options.log.debug('a watch ended', { what, error });
-          }
-        }
-        await sleep(this.#options.clock, retryMs, controller.signal).catch(() => undefined);
-      }
-    };
-    void run();
+    const { clock, log } = this.#options;
+    follow({ clock, log, scope }, what, work);
   }
 }

@@ -44,7 +44,14 @@ async function openManager(): Promise<number> {
     service('web', 'web', ports),
     podOf('web', '1'),
   );
-  const { store, routes } = fakeManager(cluster, () => create(wire.ClusterInfoSchema, { dns: {} }));
+  const { store, routes, intercepts } = fakeManager(cluster, () => create(wire.ClusterInfoSchema, { dns: {} }));
+  cluster.reaction = () => {
+    cluster.reaction = () => undefined;
+    void intercepts.configOf(cluster.workload('web')).then((config) => {
+      cluster.put(podOf('web', '2', { config: JSON.stringify(config) }));
+      cluster.remove(podOf('web', '1'));
+    });
+  };
   const containers = { server: { environment } };
   store.addAgent(
     'agent:uid-web-1',

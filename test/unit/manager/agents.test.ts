@@ -18,7 +18,7 @@ import { wire } from '../../../src/protocol/index.ts';
 import { callerKey } from '../../../src/protocol/transport/index.ts';
 import { deployment, FakeCluster, podOf } from './fake-cluster.ts';
 import { HandClock, settled } from './hand-clock.ts';
-import { agentInfo } from './messages.ts';
+import { knownAgentInfo as agentInfo } from './messages.ts';
 
 // What calls a pod's agent may make, and who else may not make them in its name.
 const own = '10.0.0.1';

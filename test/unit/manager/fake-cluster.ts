@@ -21,6 +21,8 @@ export class FakeCluster {
   eviction: 'evicted' | 'gone' | 'blocked' = 'evicted';
   /** What the next patch or eviction fails with. */
   failure: unknown;
+  /** Runs after a patch or an eviction, as the cluster's controllers do. */
+  reaction: () => void = () => undefined;
   readonly kube: Kube;
   readonly view: ClusterView;
 
@@ -71,6 +73,7 @@ export class FakeCluster {
     if (this.failure !== undefined) {
       throw this.failure;
     }
+    setImmediate(() => this.reaction());
   }
 
   #itemsOf(kind: string): Map<string, KubeObject> {

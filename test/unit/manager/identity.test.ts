@@ -11,7 +11,7 @@ import { createCallTransport, createGrpcServer, openHttp2 } from '../../../src/p
 import { deployment, FakeCluster, podOf, webService } from './fake-cluster.ts';
 import { fakeManager } from './fake-manager.ts';
 import { HandClock } from './hand-clock.ts';
-import { agentInfo, clientInfo, interceptSpec } from './messages.ts';
+import { clientInfo, interceptSpec, knownAgentInfo } from './messages.ts';
 
 // Who calls and whether they may, over real HTTP/2 and with an API server in memory.
 const limit = { timeout: 10_000 };
@@ -202,7 +202,7 @@ test('the gate knows a connection by what was called over it', limit, async () =
 test('an agent calls from its own pod only, where it matters who calls', limit, async () => {
   const { connect, cluster } = await open(true);
   const { manager } = await connect();
-  const { sessionId } = await manager.arriveAsAgent(agentInfo());
+  const { sessionId } = await manager.arriveAsAgent(knownAgentInfo());
   await manager.remain({ session: { sessionId } });
   const pod = podOf('web', '1');
   cluster.put({ ...pod, status: { ...pod.status, podIPs: [{ ip: '10.0.0.9' }] } } as never);
@@ -211,13 +211,13 @@ test('an agent calls from its own pod only, where it matters who calls', limit, 
     manager.watchIntercepts({ sessionId })[Symbol.asyncIterator]().next(),
     failsWith(Code.PermissionDenied),
   );
-  await assert.rejects(manager.arriveAsAgent(agentInfo()), failsWith(Code.PermissionDenied));
+  await assert.rejects(manager.arriveAsAgent(knownAgentInfo()), failsWith(Code.PermissionDenied));
 });
 
 test('an agent lets dial whoever may attach to its workload', limit, async () => {
   const { connect } = await open(true);
   const agent = await connect();
-  const { sessionId: agentSessionId } = await agent.manager.arriveAsAgent(agentInfo());
+  const { sessionId: agentSessionId } = await agent.manager.arriveAsAgent(knownAgentInfo());
   const ask = async (clientSessionId: string): Promise<boolean> =>
     (await agent.sessions.mayDial({ agentSessionId, clientSessionId })).allowed;
   const ann = await arrive(await connect('token-ann'));

@@ -27,6 +27,10 @@ export const agentInfo = (more: MessageInitShape<typeof wire.AgentInfoSchema> = 
     ...more,
   });
 
+/** Of the pod `podOf('web', '1')`. */
+export const knownAgentInfo = (more: MessageInitShape<typeof wire.AgentInfoSchema> = {}): wire.AgentInfo =>
+  agentInfo({ podName: 'web-abc-1', podUid: 'uid-web-1', ...more });
+
 export const interceptSpec = (more: MessageInitShape<typeof wire.InterceptSpecSchema> = {}): wire.InterceptSpec =>
   create(wire.InterceptSpecSchema, {
     name: 'web',
