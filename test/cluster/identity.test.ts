@@ -109,7 +109,7 @@ const call = (headers: object = {}): Promise<string> => {
   const script = `fetch('http://web.${namespace}/x', ${options}).then((r) => r.text()).then((t) => console.log(t.trim()))`;
   return cluster.kubectl('-n', 'service-b-ns', 'exec', 'deploy/caller', '--', 'node', '-e', script).catch(String);
 };
-const answeredBy = (who: 'pod' | 'laptop', limitMs = 60_000, headers = {}): Promise<true> =>
+const answeredBy = (who: 'pod' | 'laptop', limitMs = 120_000, headers = {}): Promise<true> =>
   waitFor(`an answer of the ${who}`, limitMs, async () => ((await call(headers)).startsWith(who) ? true : undefined));
 
 const says = (text: RegExp) => (error: unknown) => {
@@ -231,7 +231,8 @@ async function dial(opened: Peer, service: 'manager' | 'agent', sessionId: strin
         }
       },
       onData: () => undefined,
-      onEnd: () => undefined,
+      // A call is over when both ends say so.
+      onEnd: () => stream.endSend(),
       onDrain: () => undefined,
       onClose: (error) => resolve(stream.trailers['nearfield-dial'] ?? error?.code ?? 'closed'),
     });
@@ -285,7 +286,7 @@ test('the owner forbids whole ports without a restart; a filter is allowed', lim
   });
   await assert.rejects(core.attach({ mode: 'replace', workload: 'deployment/web' }), says(/does not allow to replace/));
   const { name } = await web(core, { filters: { headers: { 'x-user': 'ann' } } });
-  await answeredBy('laptop', 60_000, { 'x-user': 'ann' });
+  await answeredBy('laptop', 120_000, { 'x-user': 'ann' });
   await answeredBy('pod');
   await core.leave(name);
   assert.equal(await cluster.kubectl('-n', managerNamespace, 'get', 'pods', '-o', 'name'), before);

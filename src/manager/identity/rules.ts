@@ -32,6 +32,7 @@ const who: Readonly<Record<string, Who>> = {
   Remain: 'either',
   Depart: 'either',
   WatchIntercepts: 'either',
+  WatchInterceptsDelta: 'either',
   WatchDial: 'either',
   WatchLookupDNS: 'agent',
   AgentLookupDNSResponse: 'agent',
@@ -64,6 +65,8 @@ export function questionsOf(method: string, message: unknown, own: string, manag
     case 'WatchWorkloads':
       return [{ verb: 'create', resource: 'connections', namespace: namespace || own }];
     case 'WatchAgentsNS':
+    case 'WatchAgentPodsInNamespacesDelta':
+    case 'WatchSessionEvents':
       return (namespaces ?? []).map((each) => ({ verb: 'create', resource: 'connections', namespace: each }));
     case 'PrepareIntercept':
     case 'CreateIntercept':
