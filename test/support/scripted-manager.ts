@@ -217,8 +217,6 @@ function kubeOf(port: number, forwarded: string[] = []): Kube {
     list: async () => [
       { metadata: { name: 'traffic-manager-0' }, status: { conditions: [{ type: 'Ready', status: 'True' }] } },
     ],
-    // As with a client certificate.
-    bearerToken: async () => undefined,
     openPortForward: async ({ pod }: { pod: string }) => {
       forwarded.push(pod);
       return connect({ host: '127.0.0.1', port });

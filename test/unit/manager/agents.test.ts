@@ -29,7 +29,7 @@ let lines: LogLine[];
 let gate: AgentGate;
 
 beforeEach(() => {
-  cluster = new FakeCluster(deployment(), deployment({ name: 'api' }), podOf('web', 'new'));
+  cluster = new FakeCluster(deployment(), deployment({ name: 'api' }), podOf('web', '1'));
   clock = new HandClock();
   store = new Store(clock, 'install');
   lines = [];

@@ -40,7 +40,7 @@ class Cluster extends FakeCluster {
 
   constructor() {
     super(deployment(), webService());
-    const pod = podOf('web', 'new');
+    const pod = podOf('web', '1');
     this.put({ ...pod, status: { ...pod.status, podIPs: [{ ip: '127.0.0.1' }] } } as never);
     Object.assign(this.kube, {
       reviewToken: async (token: string) => {
@@ -204,7 +204,7 @@ test('an agent calls from its own pod only, where it matters who calls', limit, 
   const { manager } = await connect();
   const { sessionId } = await manager.arriveAsAgent(knownAgentInfo());
   await manager.remain({ session: { sessionId } });
-  const pod = podOf('web', 'new');
+  const pod = podOf('web', '1');
   cluster.put({ ...pod, status: { ...pod.status, podIPs: [{ ip: '10.0.0.9' }] } } as never);
   await assert.rejects(manager.remain({ session: { sessionId } }), failsWith(Code.PermissionDenied, /its own pod/));
   await assert.rejects(
