@@ -18,7 +18,7 @@ import { run, waitFor } from './shell.ts';
 const limit = { timeout: 240_000 };
 const namespace = 'hostile';
 /** What a heap keeps after an attack, above what it was before the first one. */
-const roomMb = 60;
+const roomMb = 70;
 const recoveryMs = 60_000;
 
 let cluster: Cluster;
@@ -92,11 +92,12 @@ async function isWell(): Promise<void> {
     'no container of the pod has ended',
   );
   assert.equal(manager.restarts, 0);
-  const { memoryMb = 0 } = (await manager.usage()) ?? {};
-  assert.ok(
-    memoryMb < restingMb + roomMb,
-    `the manager grew from ${restingMb.toFixed(0)} to ${memoryMb.toFixed(0)} MB`,
-  );
+  // Garbage of a busy second is given back in a quiet one.
+  let memoryMb = 0;
+  await waitFor('memory near what it was', recoveryMs, async () => {
+    memoryMb = (await manager.usage())?.memoryMb ?? 0;
+    return memoryMb < restingMb + roomMb ? true : undefined;
+  }).catch(() => assert.fail(`the manager grew from ${restingMb.toFixed(0)} to ${memoryMb.toFixed(0)} MB`));
 }
 
 const places = ['manager', 'agent', 'webhook', 'application'] as const;
