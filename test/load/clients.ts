@@ -164,6 +164,7 @@ export class SimulatedClient {
 /** What the connector asks of Kubernetes: where the manager is, and a connection to it; agents' pods are out of reach. */
 function kubeOf({ manager, localAddress }: ClientDeps): Kube {
   return {
+    bearerToken: async () => undefined,
     get: async () => ({ spec: { selector: { app: 'traffic-manager' } } }),
     list: async () => (manager.running ? [manager.running] : []),
     openPortForward: async ({ namespace, port }: { namespace: string; port: number }) => {

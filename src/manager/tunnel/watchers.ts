@@ -14,10 +14,15 @@ const joinMarginMs = 2_000;
 /** Peers name their own times; none may keep a stream waiting for long. */
 const maxJoinMs = 30_000;
 
+interface Queue {
+  readonly requests: wire.DialRequest[];
+  wake: () => void;
+}
+
 /** Clients that listen for reverse dials, and the agents' streams that wait for them. */
 export class DialWatchers {
-  readonly #queues = new Map<string, { requests: wire.DialRequest[]; wake: () => void }>();
-  readonly #waiting = new Map<string, WaitingStream & { readonly timer: Disposable }>();
+  readonly #queues = new Map<string, Queue>();
+  readonly #waiting = new Map<string, WaitingStream & { readonly timer: Disposable; readonly queue: Queue }>();
   readonly #clock: Clock;
 
   constructor(clock: Clock) {
@@ -29,9 +34,13 @@ export class DialWatchers {
   }
 
   async *watch(sessionId: string, signal: AbortSignal): AsyncGenerator<wire.DialRequest> {
-    const queue = { requests: [] as wire.DialRequest[], wake: (): void => undefined };
+    const queue: Queue = { requests: [], wake: () => undefined };
     this.#queues.set(sessionId, queue);
-    const abort = (): void => queue.wake();
+    // With the signal and not with the loop: that may hang on a request that nobody reads any more.
+    const abort = (): void => {
+      this.#leave(sessionId, queue);
+      queue.wake();
+    };
     signal.addEventListener('abort', abort, { once: true });
     try {
       while (!signal.aborted && this.#queues.get(sessionId) === queue) {
@@ -46,8 +55,20 @@ export class DialWatchers {
       }
     } finally {
       signal.removeEventListener('abort', abort);
-      if (this.#queues.get(sessionId) === queue) {
-        this.#queues.delete(sessionId);
+      this.#leave(sessionId, queue);
+    }
+  }
+
+  /** Who was asked through this watch will not come: a caller must not wait for somebody who is gone. */
+  #leave(sessionId: string, queue: Queue): void {
+    if (this.#queues.get(sessionId) === queue) {
+      this.#queues.delete(sessionId);
+    }
+    for (const [key, { stream, timer, queue: asked }] of this.#waiting) {
+      if (asked === queue) {
+        this.#waiting.delete(key);
+        void timer.dispose();
+        stream.reset();
       }
     }
   }
@@ -67,7 +88,7 @@ export class DialWatchers {
       this.#waiting.delete(key);
       waiting.stream.reset();
     });
-    this.#waiting.set(key, { ...waiting, timer });
+    this.#waiting.set(key, { ...waiting, timer, queue });
     queue.requests.push(
       create(wire.DialRequestSchema, {
         connId: id,

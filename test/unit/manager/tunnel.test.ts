@@ -149,3 +149,19 @@ test('an agent’s connection is refused at once when its client does not listen
   agent.stream.endSend();
   await agent.closed;
 });
+
+test('an agent’s connection is given up at once when its client goes before it has fetched it', limit, async () => {
+  const manager = createClient(wire.Manager, createCallTransport(session));
+  const controller = new AbortController();
+  const requests = manager.watchDial({ sessionId: 'ann' }, { signal: controller.signal })[Symbol.asyncIterator]();
+  const request = requests.next();
+  await manager.version({});
+  const agent = open(streamInfo('agent:1', '127.0.0.1', 3002));
+  agent.stream.send(tunnelCode.session, Buffer.from('ann'));
+  await request;
+  const started = performance.now();
+  controller.abort();
+  await agent.closed;
+  // By itself it would have waited for the dial and some seconds more.
+  assert.ok(performance.now() - started < 2_000);
+});
