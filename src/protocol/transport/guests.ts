@@ -5,11 +5,10 @@ import type { Caller } from './caller.ts';
 const maxSessions = 5_000;
 /** Pods in their node's network share its address. */
 const maxSessionsOfOne = 128;
-/**
- * Calls that are being served, and tunnels that nobody has vouched for yet. A watch of each namespace is a call, and a
- * thousand tunnels may be opened in one turn.
- */
-const maxStreamsOfOne = 4_096;
+/** Tunnels that nobody has vouched for yet: thousands may be opened in one turn. */
+const maxTunnelsOfOne = 4_096;
+/** Calls that are being served: a thousand names, and a watch of each namespace. Each costs some 65 KB while it lasts. */
+const maxCallsOfOne = 2_048;
 /** Bodies of requests that are still on their way. */
 const maxBodyBytes = 32 * 1024 * 1024;
 /** A flood must not become a flood of lines. */
@@ -20,7 +19,8 @@ export type Leave = () => void;
 
 interface Guest {
   sessions: number;
-  streams: number;
+  tunnels: number;
+  calls: number;
 }
 
 export interface GuestsDeps {
@@ -62,15 +62,15 @@ export class Guests {
     });
   }
 
-  stream(caller: Caller): Leave | undefined {
+  stream(caller: Caller, what: 'tunnels' | 'calls'): Leave | undefined {
     const guest = this.#guest(caller);
-    if (guest.streams >= maxStreamsOfOne) {
+    if (guest[what] >= (what === 'tunnels' ? maxTunnelsOfOne : maxCallsOfOne)) {
       this.note('too many calls at once', caller);
       return undefined;
     }
-    guest.streams++;
+    guest[what]++;
     return once(() => {
-      guest.streams--;
+      guest[what]--;
       this.#forget(caller, guest);
     });
   }
@@ -112,13 +112,13 @@ export class Guests {
 
   #guest(caller: Caller): Guest {
     const key = keyOf(caller);
-    const guest = this.#guests.get(key) ?? { sessions: 0, streams: 0 };
+    const guest = this.#guests.get(key) ?? { sessions: 0, tunnels: 0, calls: 0 };
     this.#guests.set(key, guest);
     return guest;
   }
 
-  #forget(caller: Caller, { sessions, streams }: Guest): void {
-    if (sessions + streams === 0) {
+  #forget(caller: Caller, { sessions, tunnels, calls }: Guest): void {
+    if (sessions + tunnels + calls === 0) {
       this.#guests.delete(keyOf(caller));
     }
   }

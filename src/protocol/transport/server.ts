@@ -85,7 +85,8 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   server.on('stream', (stream, headers, _flags, rawHeaders) => {
     stream.on('error', () => undefined);
     const caller = callerOf(stream.session as ServerHttp2Session | undefined);
-    const leave = guests.stream(caller);
+    const isTunnel = headers[':path'] === tunnelPath && headers[':method'] === 'POST';
+    const leave = guests.stream(caller, isTunnel ? 'tunnels' : 'calls');
     if (!leave) {
       stream.close(refusedCode);
       return;
@@ -99,7 +100,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       leave();
     };
     stream.once('close', done);
-    if (headers[':path'] === tunnelPath && headers[':method'] === 'POST') {
+    if (isTunnel) {
       options.acceptTunnel(new TunnelStream(stream, true, done), headers, caller);
     } else {
       stream.once('end', () => void limit.dispose());

@@ -16,7 +16,7 @@ const pod = { address: '10.0.0.9' };
 
 test('one pod cannot take the connections or the calls of all', () => {
   const { guests } = opened();
-  for (const take of [() => guests.session({ ...pod }), () => guests.stream({ ...pod })]) {
+  for (const take of [() => guests.session({ ...pod }), () => guests.stream({ ...pod }, 'calls')]) {
     const taken = Array.from({ length: many }, take).filter(Boolean);
     assert.ok(taken.length < 5_000);
     assert.ok(guests.session({ address: '10.0.0.10' }), 'another one is served');
@@ -30,16 +30,16 @@ test('one pod cannot take the connections or the calls of all', () => {
 test('forwarded connections are callers of their own, though all have one address', () => {
   const { guests } = opened();
   const clients = Array.from({ length: 1_000 }, () => ({ address: '127.0.0.1' }));
-  assert.ok(clients.every((client) => guests.session(client) && guests.stream(client)));
+  assert.ok(clients.every((client) => guests.session(client) && guests.stream(client, 'calls')));
 });
 
 test('giving back twice is giving back once', () => {
   const { guests } = opened();
-  const taken = Array.from({ length: many }, () => guests.stream(pod)).filter(Boolean);
+  const taken = Array.from({ length: many }, () => guests.stream(pod, 'tunnels')).filter(Boolean);
   taken[0]?.();
   taken[0]?.();
-  assert.ok(guests.stream(pod));
-  assert.equal(guests.stream(pod), undefined);
+  assert.ok(guests.stream(pod, 'tunnels'));
+  assert.equal(guests.stream(pod, 'tunnels'), undefined);
 });
 
 test('requests that are on their way do not fill the memory', async () => {
