@@ -53,7 +53,9 @@ function readNetwork(all: vscode.WorkspaceConfiguration): NetworkChoice {
     return Array.isArray(value) ? value.filter((each) => typeof each === 'string') : [];
   };
   const mappings = Object.entries(all.get<Record<string, unknown>>(settingId.mappings) ?? {});
-  const timeoutMs = all.get<unknown>(settingId.timeoutMs);
+  // A default is nobody's wish: what the owner of the cluster wishes goes before it.
+  const chosen = all.inspect<unknown>(settingId.timeoutMs);
+  const timeoutMs = chosen?.workspaceFolderValue ?? chosen?.workspaceValue ?? chosen?.globalValue;
   return {
     alsoProxy: texts(settingId.alsoProxy),
     neverProxy: texts(settingId.neverProxy),
