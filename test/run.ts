@@ -86,7 +86,8 @@ let built = false;
 const cluster = (verb: string): Promise<number> => run(['test/cluster/cli.ts', verb], () => undefined);
 const needsCluster =
   wanted.some((name) => isSuite(name) && suites[name].needsBuild) && !process.env['NEARFIELD_TEST_KUBECONFIG'];
-if (needsCluster) {
+// The integration tests are about real programs, too.
+if (needsCluster || wanted.includes('integration')) {
   await ensurePrerequisites();
 }
 const wasUp = needsCluster && (await cluster('status')) === 0;

@@ -16,6 +16,7 @@ const wanted: Record<string, string> = {
   '/usr/bin/sudo': 'sudo',
   '/usr/bin/curl': 'curl',
   '/usr/bin/dig': 'dnsutils',
+  '/usr/bin/ping': 'iputils-ping',
   '/usr/bin/chromium': 'chromium',
   '/usr/include/gssapi/gssapi.h': 'libkrb5-dev',
 };
