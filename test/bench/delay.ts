@@ -8,8 +8,11 @@ export interface DelayingRelay {
 /** What may be on its way in one direction: more than any window of ours, so that only time holds bytes back. */
 const maxOnTheWay = 128 * 1024 * 1024;
 
-/** A line that is longer: a TCP relay on the same address, through which each byte takes `oneWayMs`. */
-export async function openDelayingRelay(host: string, port: number, oneWayMs: number): Promise<DelayingRelay> {
+/** A line that is longer: a TCP relay on an address of this machine, through which each byte takes `oneWayMs`. */
+export async function openDelayingRelay(
+  { host, port, at }: { readonly host: string; readonly port: number; readonly at: string },
+  oneWayMs: number,
+): Promise<DelayingRelay> {
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (near) => {
     const far = connect({ host, port, allowHalfOpen: true, noDelay: true });
@@ -38,7 +41,7 @@ export async function openDelayingRelay(host: string, port: number, oneWayMs: nu
       });
     }
   });
-  await new Promise<void>((resolve) => server.listen(0, host, () => resolve()));
+  await new Promise<void>((resolve) => server.listen(0, at, () => resolve()));
   const address = server.address();
   return {
     port: typeof address === 'object' && address ? address.port : 0,

@@ -7,7 +7,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { nodeBinary } from '../cluster/cache.ts';
 import { openCluster } from '../cluster/cluster.ts';
-import { cacheFolder, repositoryRoot } from '../cluster/paths.ts';
+import { cacheFolder, network, repositoryRoot } from '../cluster/paths.ts';
 import { run, step, waitFor } from '../cluster/shell.ts';
 import { installHeadless } from '../support/headless.ts';
 import { openWorkstation, type Workstation } from '../support/workstation.ts';
@@ -232,12 +232,14 @@ try {
   /** Through a relay in front of the API server that makes the line longer, beside what there was without it. */
   async function measureFar(): Promise<string[]> {
     const { hostname, port } = new URL(server);
-    const relay = await openDelayingRelay(hostname, Number(port || 443), 10);
+    // The certificate is for this end of the node's link as well.
+    const at = network.hostAddress;
+    const relay = await openDelayingRelay({ host: hostname, port: Number(port || 443), at }, 10);
     try {
       await headless.nearfield('quit');
       const text = await readFile(cluster.kubeconfig, 'utf8');
       const config = join(cacheFolder, 'far.kubeconfig');
-      await writeFile(config, text.replaceAll(server, `https://${hostname}:${relay.port}`));
+      await writeFile(config, text.replaceAll(server, `https://${at}:${relay.port}`));
       await headless.connect('--kubeconfig', await workstation.give(config, 'far.kubeconfig'));
       const lines: string[] = [];
       for (const row of rows.filter(({ field }) => field === 'gbps')) {
