@@ -68,6 +68,7 @@ export async function openFakeTunnels(
           const { protocol, destination, destinationPort } = info.id;
           infos.push(info);
           asked.push(`${protocol} ${formatIp(destination)}:${destinationPort}`);
+          stream.vouch();
           stream.send(tunnelCode.streamOk, serializeStreamOk());
           handlers = serve(stream, answer(info), sockets);
         },
