@@ -21,7 +21,7 @@ const namespace = 'hostile';
  * What the process keeps of the most that a caller may have at once, two thousand calls, for the next time; more attacks
  * make it no more.
  */
-const roomMb = 200;
+const roomMb = 300;
 const recoveryMs = 60_000;
 
 let cluster: Cluster;

@@ -34,5 +34,6 @@ await webhook.listen();
 console.log(JSON.stringify({ grpc, https }));
 for await (const _ of createInterface({ input: process.stdin })) {
   (globalThis as { gc?: () => void }).gc?.();
-  console.log(JSON.stringify({ rssMb: process.memoryUsage.rss() / 1e6, lines: lines.splice(0) }));
+  const { heapUsed, external, rss } = process.memoryUsage();
+  console.log(JSON.stringify({ heldMb: (heapUsed + external) / 1e6, rssMb: rss / 1e6, lines: lines.splice(0) }));
 }
