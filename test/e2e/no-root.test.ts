@@ -89,7 +89,9 @@ test('F5 gives the debugged program the proxies, and a request inside the cluste
     /^laptop \/by-f5 /.test(await callFromPod('/by-f5')) ? true : undefined,
   );
   const [pid = ''] = (await workstation.run(['pgrep', '-f', 'server\\.js$'])).split('\n');
-  const names = (await workstation.run(['cat', `/proc/${pid}/environ`])).split('\0').map((each) => each.split('=')[0]);
+  const names = (await workstation.run(['cat', `/proc/${pid}/environ`], { asRoot: true }))
+    .split('\0')
+    .map((each) => each.split('=')[0]);
   for (const name of ['HTTP_PROXY', 'ALL_PROXY', 'NODE_USE_ENV_PROXY']) {
     assert.ok(names.includes(name), `${name} is not in the debuggee’s environment`);
   }
