@@ -88,7 +88,9 @@ test('F5 gives the debugged program the proxies, and a request inside the cluste
   await waitFor('the laptop’s answer', 60_000, async () =>
     /^laptop \/by-f5 /.test(await callFromPod('/by-f5')) ? true : undefined,
   );
-  const [pid = ''] = (await workstation.run(['pgrep', '-f', 'server\\.js$'])).split('\n');
+  const [pid = ''] = (await workstation.run(['pgrep', '-u', String(workstation.uid), '-f', 'server\\.js$'])).split(
+    '\n',
+  );
   const names = (await workstation.run(['cat', `/proc/${pid}/environ`], { asRoot: true }))
     .split('\0')
     .map((each) => each.split('=')[0]);
