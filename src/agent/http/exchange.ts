@@ -1,13 +1,11 @@
 import type { Socket } from 'node:net';
 import type { Diversion } from '../port/diversion.ts';
 import { breakOff } from '../port/join.ts';
+import { maxReplayBytes } from '../port/said.ts';
 import { createBodyReader } from './body.ts';
 import { parseResponseHead, type RequestHead, type ResponseHead } from './head.ts';
 import type { Leg, Legs } from './leg.ts';
 import { type ByteReader, send } from './reader.ts';
-
-/** What of a request is kept to be said again to somebody else, should its first hearer be lost. */
-const maxReplayBytes = 64 * 1024;
 
 export interface ExchangeDeps {
   readonly caller: Socket;

@@ -1,10 +1,9 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, constants, type ServerHttp2Stream } from 'node:http2';
 import type { Diversion } from '../port/diversion.ts';
+import { maxReplayBytes } from '../port/said.ts';
 import type { SessionLegs } from './sessions.ts';
 import type { StreamTap } from './stream-tap.ts';
 
-/** What of a request is kept to be said again to somebody else, should its first hearer be lost. */
-const maxReplayBytes = 64 * 1024;
 const endStreamFlag = 1;
 const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM, NGHTTP2_NO_ERROR, NGHTTP2_PROTOCOL_ERROR } = constants;
 
