@@ -8,7 +8,7 @@ import { createResolver } from './cluster/dns.ts';
 import { clusterDomainOf, clusterInfo, findServiceSubnets } from './cluster/info.ts';
 import { AgentGate } from './identity/agents.ts';
 import { createGuard } from './identity/guard.ts';
-import { PodCallers } from './identity/pods.ts';
+import type { PodCallers } from './identity/pods.ts';
 import { wantsAgent } from './injector/annotations.ts';
 import { ensureCertificate } from './injector/certificate.ts';
 import { type AgentImage, injectionPatch } from './injector/patch.ts';
@@ -56,7 +56,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
   });
   scope.defer(() => guard.dispose());
   await guard.ready();
-  const { gate, config, admission } = guard;
+  const { gate, config, admission, pods } = guard;
   const metrics = createMetrics({ store, view, clock, process: deps.process });
   const clusterDomain = clusterDomainOf(deps.resolvConf);
   const serviceSubnets = await findServiceSubnets(kube, view, options.MANAGER_NAMESPACE);
@@ -80,7 +80,6 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
     }),
   );
   intercepts.relearn();
-  const pods = new PodCallers({ view, clock });
   const agents = new AgentGate({ store, pods, log: log.child('identity') });
   const router = new TunnelRouter({
     ...{ store, watchers, clock, log: log.child('tunnel'), tally: metrics.tunnels },

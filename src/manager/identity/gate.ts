@@ -7,6 +7,7 @@ import { type Caller, callerKey } from '../../protocol/transport/index.ts';
 import { notItsPod, notYourSession, tokenRejected, tokenRequired } from '../errors.ts';
 import type { Admission } from '../policy/admission.ts';
 import type { ClientSession, Store } from '../state/store.ts';
+import type { PodCallers } from './pods.ts';
 import { attachmentOf, questionsOf, sessionIdOf, whoMayCall } from './rules.ts';
 import type { TokenReviewer } from './tokens.ts';
 import { bearerOf, isSameUser, userKey } from './user.ts';
@@ -15,8 +16,7 @@ export interface GateDeps {
   readonly store: Store;
   readonly tokens: Pick<TokenReviewer, 'identify' | 'isAvailable'>;
   readonly admission: Admission;
-  /** Textual addresses of the pod, as the cluster knows it; none when it does not. */
-  readonly addressesOfPod: (namespace: string, name: string, uid: string) => readonly string[];
+  readonly pods: Pick<PodCallers, 'isKnownPod'>;
   readonly requireToken: boolean;
   readonly managerNamespace: string;
   readonly log: Logger;
@@ -87,7 +87,7 @@ export class Gate {
 
   /** Whether an agent's call comes from its own pod; only where it matters who calls. */
   isAgent(caller: Caller, info: wire.AgentInfo): boolean {
-    return !this.#deps.requireToken || this.#isPod(caller, info);
+    return !this.#deps.requireToken || this.#deps.pods.isKnownPod(caller.address, info);
   }
 
   async #admitUnary(request: UnaryRequest): Promise<UnaryRequest> {
@@ -202,11 +202,6 @@ export class Gate {
       this.#users.set(caller, user);
     }
     return user;
-  }
-
-  /** Whoever has a pod's address is in that pod, or on its node when it has no network of its own. */
-  #isPod({ address }: Caller, { namespace, podName, podUid }: wire.AgentInfo): boolean {
-    return address !== '' && this.#deps.addressesOfPod(namespace, podName, podUid).includes(address);
   }
 }
 

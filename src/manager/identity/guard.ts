@@ -7,11 +7,12 @@ import { LiveConfig } from '../policy/live.ts';
 import type { Store } from '../state/store.ts';
 import { AccessReviewer } from './access.ts';
 import { Gate } from './gate.ts';
+import { PodCallers } from './pods.ts';
 import { TokenReviewer } from './tokens.ts';
 
 export interface GuardDeps {
   readonly kube: Pick<Kube, 'reviewToken' | 'reviewAccess' | 'watch'>;
-  readonly view: Pick<ClusterView, 'pods'>;
+  readonly view: Pick<ClusterView, 'pods' | 'workloadOfPod'>;
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;
@@ -24,6 +25,7 @@ export interface Guard {
   readonly config: LiveConfig;
   readonly admission: Admission;
   readonly gate: Gate;
+  readonly pods: PodCallers;
   /** Resolves when the owner's wishes are known. */
   ready(): Promise<void>;
   dispose(): Promise<void>;
@@ -35,18 +37,16 @@ export function createGuard(deps: GuardDeps): Guard {
   const config = scope.own(new LiveConfig(kube, managerNamespace, log.child('policy')));
   const tokens = new TokenReviewer({ kube, clock, log: log.child('identity') });
   const admission = new Admission({ access: new AccessReviewer(kube, clock), config, requireToken });
+  const pods = new PodCallers({ view, clock });
   const gate = new Gate({
-    ...{ store, tokens, admission, requireToken, managerNamespace, log: log.child('identity') },
-    addressesOfPod: (namespace, name, uid) => {
-      const pod = view.pods.items.get(`${namespace}/${name}`);
-      return pod?.metadata?.uid === uid ? (pod.status?.podIPs ?? []).map(({ ip }) => ip) : [];
-    },
+    ...{ store, tokens, admission, pods, requireToken, managerNamespace, log: log.child('identity') },
   });
   scope.own(new AttachmentLeases({ store, config, admission, clock, log: log.child('policy') }));
   return {
     config,
     admission,
     gate,
+    pods,
     ready: async () => {
       await Promise.all([config.ready(), tokens.probe()]);
     },

@@ -46,6 +46,12 @@ export class PodCallers {
     return pod ? hasAddress(pod, address) : address !== '' && address === info.podIp;
   }
 
+  /** The same, of a pod that the cluster knows by this very uid: whatever is not known is nobody. */
+  isKnownPod(address: string, info: wire.AgentInfo): boolean {
+    const pod = this.#podOf(info);
+    return pod?.metadata?.uid === info.podUid && hasAddress(pod, address);
+  }
+
   /** Whether anything of this namespace calls from here; what has just been started is waited for. */
   async isInNamespace(address: string, namespace: string): Promise<boolean> {
     const isIt = (): boolean =>
