@@ -184,8 +184,11 @@ test('another pod is no agent of this one, whatever it knows of it', limit, asyn
   assert.equal(await callFromStranger('WatchDial', SessionInfoSchema, session), Code.PermissionDenied);
   assert.equal(await callFromStranger('ReviewIntercept', ReviewInterceptRequestSchema, review), Code.PermissionDenied);
   assert.equal(await callFromStranger('Depart', SessionInfoSchema, session), Code.PermissionDenied);
-  const lines = (await logOfManager()).split('\n').filter((line) => line.includes('in the name of an agent'));
-  assert.ok(lines.length >= 7 && lines.every((line) => line.includes(target.metadata?.name ?? '')), lines.join('\n'));
+  // The log of a manager that others have used before has their lines too.
+  const lines = (await logOfManager())
+    .split('\n')
+    .filter((line) => line.includes('in the name of an agent') && line.includes(target.metadata?.name ?? ''));
+  assert.equal(lines.length, 7, lines.join('\n'));
   await isWell();
 });
 
