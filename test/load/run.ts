@@ -16,6 +16,7 @@ import { forEach, type WorkloadName, Workloads } from './workloads.ts';
 
 const settleLimitMs = 1_800_000;
 const backLimitMs = 120_000;
+const answerLimitMs = 30_000;
 const maxAttempts = 5;
 const { INTERCEPTED } = wire.WorkloadInfo_AgentState;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -327,8 +328,16 @@ export class Load {
       () => undefined,
     );
     const backMs = performance.now() - started;
+    // An agent may come back after its client; until then its pod answers its callers itself.
     let unanswered = 0;
-    await forEach(held, (one) => this.#divertedCall(one).catch(() => void unanswered++));
+    await forEach(held, (one) =>
+      waitFor('an answer of the developer', answerLimitMs, () =>
+        this.#divertedCall(one).then(
+          () => true as const,
+          () => undefined,
+        ),
+      ).catch(() => void unanswered++),
+    );
     this.#isSteady = true;
     return {
       how,
