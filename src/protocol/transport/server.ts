@@ -10,7 +10,7 @@ import {
 import type { AddressInfo } from 'node:net';
 import { type ConnectRouter, createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
-import type { Clock, Logger } from '../../base/index.ts';
+import type { Clock, Disposable, Logger } from '../../base/index.ts';
 import { type Caller, callerKey, callerOf } from './caller.ts';
 import { type TunnelService, tunnelPaths } from './client.ts';
 import { Guests } from './guests.ts';
@@ -22,6 +22,7 @@ import {
   streamWindowBytes,
 } from './session.ts';
 import { TunnelStream } from './stream.ts';
+import { Watches } from './watches.ts';
 
 /**
  * A peer may give up all its streams at once, as when thousands of UDP flows fall silent together, and this many a
@@ -60,8 +61,9 @@ export interface GrpcServer {
 
 /** Clear-text HTTP/2: calls go through the RPC library, tunnels through our own framing. */
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
+  const watches = new Watches(options.clock, maxRequestBytes);
   const adapter = connectNodeAdapter({
-    routes: options.routes,
+    routes: (router) => options.routes(watches.listen(router)),
     grpc: true,
     grpcWeb: false,
     connect: false,
@@ -91,22 +93,35 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       stream.close(refusedCode);
       return;
     }
-    const limit = options.clock.after(firstWordMs, () => {
+    let limit: Disposable | undefined = options.clock.after(firstWordMs, () => {
       guests.note('a call that says nothing', caller);
       stream.close(cancelCode);
     });
+    // A watch lasts for days: what was needed for its first second is not kept.
+    const heard = (): void => {
+      void limit?.dispose();
+      limit = undefined;
+    };
     const done = (): void => {
-      void limit.dispose();
+      heard();
       leave();
     };
     stream.once('close', done);
     if (isTunnel) {
       options.acceptTunnel(new TunnelStream(stream, true, done), headers, caller);
     } else {
-      stream.once('end', () => void limit.dispose());
+      stream.once('end', heard);
       // Who opens calls by the thousand and takes them back in the same breath costs no more than the streams.
       setImmediate(() => {
         if (stream.destroyed || stream.closed) {
+          return;
+        }
+        if (watches.has(headers)) {
+          const read = () =>
+            guests.metered(stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>, caller, () =>
+              stream.close(refusedCode),
+            );
+          watches.serve({ stream, headers, caller, read });
           return;
         }
         try {

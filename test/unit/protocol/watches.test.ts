@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type ClientHttp2Session, connect } from 'node:http2';
+import { after, before, beforeEach, test } from 'node:test';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { Code, ConnectError, createClient, type Interceptor } from '@connectrpc/connect';
+import { createGrpcTransport } from '@connectrpc/connect-node';
+import { systemClock } from '../../../src/base/index.ts';
+import { wire } from '../../../src/protocol/index.ts';
+import { callerKey, createGrpcServer, type GrpcServer } from '../../../src/protocol/transport/index.ts';
+
+// Watches do not go through the RPC library's server: its client says whether they are gRPC all the same.
+
+const limit = { timeout: 30_000 };
+const path = '/telepresence.manager.Manager/WatchWorkloads';
+let server: GrpcServer;
+let session: ClientHttp2Session;
+let client: ReturnType<typeof createClient<typeof wire.Manager>>;
+let seen: string[] = [];
+let aborted = Promise.withResolvers<void>();
+let sent = 0;
+
+const noted =
+  (name: string): Interceptor =>
+  (next) =>
+  (request) => {
+    seen.push(`${name} ${request.method.name} ${request.header.get('x-word') ?? ''}`.trim());
+    return next(request);
+  };
+const delta = (...names: string[]) =>
+  create(wire.WorkloadEventsDeltaSchema, { events: names.map((name) => ({ workload: { name } })) });
+
+before(async () => {
+  server = createGrpcServer({
+    clock: systemClock,
+    service: 'manager',
+    acceptTunnel: () => undefined,
+    routes: (router) =>
+      router.service(
+        wire.Manager,
+        {
+          watchWorkloads: async function* ({ namespace }, { signal, values }) {
+            seen.push(`from ${values.get(callerKey).address}`);
+            signal.addEventListener('abort', () => aborted.resolve(), { once: true });
+            if (namespace === 'refused') {
+              throw new ConnectError('not for you: ünd 100 %', Code.PermissionDenied);
+            }
+            yield delta('a', 'b');
+            if (namespace === 'broken') {
+              throw new ConnectError('half of it', Code.Aborted);
+            }
+            if (namespace === 'wrong') {
+              throw new TypeError('a secret');
+            }
+            for (; namespace === 'endless' && !signal.aborted; sent++) {
+              yield delta('x'.repeat(100_000));
+            }
+            if (namespace === 'long') {
+              await aborted.promise;
+            }
+            yield delta('c');
+          },
+        },
+        { interceptors: [noted('outer'), noted('inner')] },
+      ),
+  });
+  const port = await server.listen(0, '127.0.0.1');
+  session = connect(`http://127.0.0.1:${port}`);
+  client = createClient(wire.Manager, createGrpcTransport({ baseUrl: `http://127.0.0.1:${port}` }));
+});
+beforeEach(() => {
+  seen = [];
+  sent = 0;
+  aborted = Promise.withResolvers<void>();
+});
+after(async () => {
+  session.destroy();
+  await server.close();
+});
+
+async function namesOf(namespace: string, options = {}): Promise<string[]> {
+  const names: string[] = [];
+  try {
+    for await (const { events } of client.watchWorkloads({ namespace }, options)) {
+      names.push(...events.map(({ workload }) => workload?.name ?? ''));
+    }
+  } catch (error) {
+    const { code, rawMessage } = ConnectError.from(error);
+    names.push(`${Code[code]}: ${rawMessage}`);
+  }
+  return names;
+}
+
+/** The status of a call whose bytes are these. */
+async function statusOf(bytes: Uint8Array, head: Record<string, string> = {}): Promise<string> {
+  const stream = session.request({
+    ...{ ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers', ...head },
+  });
+  stream.on('error', () => undefined);
+  let status = '';
+  stream.on('response', (headers) => {
+    status ||= String(headers['grpc-status'] ?? '');
+  });
+  stream.on('trailers', (trailers) => {
+    status ||= String(trailers['grpc-status'] ?? '');
+  });
+  stream.end(bytes);
+  stream.resume();
+  await once(stream, 'close');
+  return status;
+}
+
+function framed(message: Uint8Array, flag = 0): Buffer {
+  const prefix = Buffer.from([flag, 0, 0, 0, 0]);
+  prefix.writeUInt32BE(message.length, 1);
+  return Buffer.concat([prefix, message]);
+}
+const request = (namespace: string): Uint8Array =>
+  toBinary(wire.WorkloadEventsRequestSchema, create(wire.WorkloadEventsRequestSchema, { namespace }));
+
+test('every message arrives, and the end, through the interceptors from outside in', limit, async () => {
+  assert.deepEqual(await namesOf('all', { headers: { 'x-word': 'hello' } }), ['a', 'b', 'c']);
+  assert.deepEqual(seen, ['outer WatchWorkloads hello', 'inner WatchWorkloads hello', 'from 127.0.0.1']);
+});
+
+test(
+  'a refusal and a break are the status of the call, what came before is kept, and what is inside stays there',
+  limit,
+  async () => {
+    assert.deepEqual(await namesOf('refused'), ['PermissionDenied: not for you: ünd 100 %']);
+    assert.deepEqual(await namesOf('broken'), ['a', 'b', 'Aborted: half of it']);
+    assert.deepEqual(await namesOf('wrong'), ['a', 'b', 'Internal: internal error']);
+  },
+);
+
+test('who leaves ends the watch', limit, async () => {
+  const controller = new AbortController();
+  const read = async (): Promise<void> => {
+    for await (const { events } of client.watchWorkloads({ namespace: 'long' }, { signal: controller.signal })) {
+      assert.equal(events.length, 2);
+      controller.abort();
+    }
+  };
+  await assert.rejects(read());
+  await aborted.promise;
+});
+
+test('a time limit that the caller has set ends it', limit, async () => {
+  assert.deepEqual(await namesOf('long', { timeoutMs: 200 }), ['a', 'b', 'DeadlineExceeded: the operation timed out']);
+  await aborted.promise;
+});
+
+test('a reader that does not read makes the watch wait', limit, async () => {
+  const stream = session.request({
+    ...{ ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' },
+  });
+  stream.on('error', () => undefined);
+  stream.end(framed(request('endless')));
+  await once(stream, 'response');
+  let before = -1;
+  // Turns of this process, in which the server would go on for ever.
+  for (let turn = 0; turn < 200 || before !== sent; turn++) {
+    before = sent;
+    await client.version({}).catch(() => undefined);
+  }
+  assert.ok(sent < 200, `${sent} messages of 100 KB`);
+  stream.close();
+  await aborted.promise;
+});
+
+for (const [what, bytes, head, status] of [
+  ['no message', new Uint8Array(0), {}, Code.InvalidArgument],
+  ['half a message', framed(request('all')).subarray(0, 7), {}, Code.InvalidArgument],
+  ['two messages', Buffer.concat([framed(request('all')), framed(request('all'))]), {}, Code.InvalidArgument],
+  ['a message of noise', framed(Buffer.from('ff'.repeat(40), 'hex')), {}, Code.InvalidArgument],
+  ['a message that is compressed', framed(request('all'), 1), {}, Code.Unimplemented],
+  ['a message that is too large', framed(Buffer.alloc(5 * 1024 * 1024)), {}, Code.ResourceExhausted],
+  ['a time limit that is none', framed(request('all')), { 'grpc-timeout': 'soon' }, Code.InvalidArgument],
+] as const) {
+  test(`${what}: the status says so, and the next watch is served`, limit, async () => {
+    assert.equal(await statusOf(bytes, head), String(status));
+    assert.deepEqual(await namesOf('all'), ['a', 'b', 'c']);
+  });
+}
