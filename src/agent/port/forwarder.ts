@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import type { Clock, Disposable, Logger } from '../../base/index.ts';
 import { relaySocket } from '../../protocol/transport/index.ts';
 import { serveRequests } from '../http/serve.ts';
@@ -6,11 +7,12 @@ import type { Relay } from '../relay/relay.ts';
 import type { Caller, Diverter } from '../tunnel/diverter.ts';
 import { discard } from '../tunnel/duplex.ts';
 import { appDialTimeoutMs, appIp, dialApp } from './app.ts';
+import { Copies } from './copies.ts';
 import { type Diversion, emptyPlan, type PortPlan } from './diversion.ts';
 import { Entrance } from './entrance.ts';
 import { join } from './join.ts';
 import { Said } from './said.ts';
-import { Tap } from './tap.ts';
+import type { Tap } from './tap.ts';
 
 export interface ForwarderOptions {
   readonly agentPort: number;
@@ -35,12 +37,14 @@ export interface ForwarderOptions {
 export class Forwarder implements Disposable {
   readonly #options: ForwarderOptions;
   readonly #entrance: Entrance;
+  readonly #copies: Copies;
   readonly #sockets = new Set<Socket>();
   #plan: PortPlan = emptyPlan;
 
   constructor(options: ForwarderOptions) {
     this.#options = options;
     const { containerPort, relay, log } = options;
+    this.#copies = new Copies(options, () => this.#entrance.setPassing(this.#isPassing));
     this.#entrance = new Entrance({
       // Of an application that was taken away every caller has to be told.
       relay: options.hasApp === false ? undefined : relay,
@@ -57,7 +61,7 @@ export class Forwarder implements Disposable {
 
   async listen(): Promise<void> {
     await this.#entrance.listen(this.#options.agentPort);
-    this.#entrance.setPassing(isEmpty(this.#plan));
+    this.#entrance.setPassing(this.#isPassing);
   }
 
   /** What is attached from now on. */
@@ -70,16 +74,24 @@ export class Forwarder implements Disposable {
       });
     }
     this.#plan = plan;
-    this.#entrance.setPassing(isEmpty(plan));
+    this.#entrance.setPassing(this.#isPassing);
   }
 
   /** Stops accepting; what is open may end by itself until the scope's owner ends the process. */
   dispose(): void {
     this.#entrance.dispose();
+    this.#copies.dispose();
   }
 
   get openConnections(): number {
     return this.#sockets.size;
+  }
+
+  /** Whether new connections are the application's, and nobody else's. */
+  get #isPassing(): boolean {
+    const { filtered, whole, taps } = this.#plan;
+    const isHeard = taps.some(({ matches }) => matches) || (taps.length > 0 && !this.#copies.isFull);
+    return !whole && filtered.length === 0 && !isHeard;
   }
 
   async #accept(socket: Socket): Promise<void> {
@@ -106,14 +118,35 @@ export class Forwarder implements Disposable {
   }
 
   async #raw(socket: Socket, whole: Diversion | undefined, taps: readonly Diversion[]): Promise<void> {
-    for (const tap of taps) {
-      copyTo(new Tap(this.#options, callerOf(socket), tap), socket);
+    const heard = this.#copies.isFull ? [] : taps;
+    const caller = callerOf(socket);
+    if (!whole && heard.length > 0) {
+      const copy = this.#copied(socket);
+      if (copy) {
+        this.#copies.feed(copy, caller, heard);
+        return;
+      }
+    }
+    for (const tap of heard) {
+      copyTo(this.#copies.open(caller, tap), socket);
     }
     if (!whole || !(await this.#divert(socket, whole))) {
       if (!socket.destroyed) {
         await this.#passThrough(socket);
       }
     }
+  }
+
+  /** The connection passes through the relay, which copies what the caller says; undefined where it cannot. */
+  #copied(socket: Socket): Readable | undefined {
+    const { relay, hasApp, containerPort } = this.#options;
+    return hasApp !== false && this.#isUntouched(socket)
+      ? relay?.copy(socket, appIp(this.#options), containerPort, appDialTimeoutMs)
+      : undefined;
+  }
+
+  #isUntouched(socket: Socket): boolean {
+    return !socket.destroyed && socket.listenerCount('data') === 0;
   }
 
   /** False when the application has to answer. */
@@ -160,7 +193,7 @@ export class Forwarder implements Disposable {
   async #passThrough(socket: Socket, said?: Buffer): Promise<void> {
     const { clock, containerPort, hasApp, relay } = this.#options;
     // A copy needs the bytes here.
-    const mayLeave = hasApp !== false && said === undefined && socket.listenerCount('data') === 0;
+    const mayLeave = hasApp !== false && said === undefined && this.#isUntouched(socket);
     if (mayLeave && relay?.pass(socket, appIp(this.#options), containerPort, appDialTimeoutMs)) {
       return;
     }
@@ -183,8 +216,6 @@ export class Forwarder implements Disposable {
     socket.resume();
   }
 }
-
-const isEmpty = ({ filtered, whole, taps }: PortPlan): boolean => !whole && filtered.length === 0 && taps.length === 0;
 
 const idsOf = ({ filtered, whole, taps }: PortPlan): string[] =>
   [...filtered, ...(whole ? [whole] : []), ...taps].map(({ interceptId }) => interceptId);

@@ -16,6 +16,12 @@ export interface TapDeps {
   readonly log: Logger;
 }
 
+export interface TapHooks {
+  /** The developer's side has it. */
+  readonly onTaken?: () => void;
+  readonly onOver?: () => void;
+}
+
 /**
  * A copy of what one caller says, for a developer who only listens. It never holds up the original, never answers, and
  * ends by itself: refused, dead or too slow, it is dropped and the original goes on.
@@ -23,6 +29,7 @@ export interface TapDeps {
 export class Tap {
   readonly #deps: TapDeps;
   readonly #diversion: Diversion;
+  readonly #hooks: TapHooks;
   readonly #queue: Uint8Array[] = [];
   #lagBytes = 0;
   #tunnel: TakenTunnel | undefined;
@@ -31,9 +38,10 @@ export class Tap {
   #isOver = false;
   #linger: Disposable | undefined;
 
-  constructor(deps: TapDeps, caller: Caller, diversion: Diversion) {
+  constructor(deps: TapDeps, caller: Caller, diversion: Diversion, hooks: TapHooks = {}) {
     this.#deps = deps;
     this.#diversion = diversion;
+    this.#hooks = hooks;
     void deps.diverter.open(caller, diversion).taken.then((tunnel) => this.#attach(tunnel));
   }
 
@@ -64,6 +72,11 @@ export class Tap {
     this.#finishWhenSent();
   }
 
+  /** What it has heard is not all, and the developer's program is told so by a reset. */
+  breakOff(): void {
+    this.#giveUp();
+  }
+
   get isOver(): boolean {
     return this.#isOver;
   }
@@ -77,6 +90,7 @@ export class Tap {
       return;
     }
     this.#tunnel = tunnel;
+    this.#hooks.onTaken?.();
     tunnel.attach(this.#handlers);
     this.#flush();
   }
@@ -120,5 +134,6 @@ export class Tap {
     this.#queue.length = 0;
     this.#lagBytes = 0;
     this.#tunnel?.stream.reset();
+    this.#hooks.onOver?.();
   }
 }

@@ -6,6 +6,9 @@
  *   pass(fd, address, port, ms)        joins a duplicate of `fd` with a new connection there; the caller closes its own.
  *                                      A connection that cannot be made is a reset for the other end. `false` when there
  *                                      is no room or no way: then nothing has happened to `fd`.
+ *   copy(fd, address, port, ms)        the same, and a descriptor where what the caller says can be read, which the caller
+ *                                      closes: `[joined, descriptor]`. The copy ends as the caller does, and is reset when
+ *                                      it was not read fast enough. -1: there is no copy.
  *   addDoor(fd, address, port, ms)     accepts at a duplicate of the listening `fd` while it is open, and passes what it
  *                                      accepts; the number of the door, or -1. A new one is shut.
  *   setOpen(door, isOpen)              nothing is accepted any more when this returns from shutting it
@@ -74,22 +77,39 @@ static int parse(napi_env env, napi_callback_info info, int32_t *fd, struct targ
   return 1;
 }
 
-static napi_value js_pass(napi_env env, napi_callback_info info) {
-  int32_t fd = -1;
-  struct target target;
-  if (!parse(env, info, &fd, &target)) return 0;
-  if (!relay_is_running() || atomic_load(&relay_pairs) >= MAX_PAIRS) return boolean(env, 0);
+/* Joins a duplicate of `fd`; answers 0 when nothing has happened. `copy`: where to put the descriptor of a copy. */
+static int join(int fd, const struct target *target, int *copy) {
+  if (!relay_is_running() || atomic_load(&relay_pairs) >= MAX_PAIRS) return 0;
   int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  if (own < 0) return boolean(env, 0);
-  struct pair *pair = pair_open(own, &target);
+  if (own < 0) return 0;
+  struct pair *pair = pair_open(own, target);
   if (!pair) {
     close(own);
-    return boolean(env, 0);
+    return 0;
   }
+  if (copy) *copy = pair_tap(pair);
   fcntl(own, F_SETFL, fcntl(own, F_GETFL) | O_NONBLOCK);
   setsockopt(own, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
   relay_take(pair);
-  return boolean(env, 1);
+  return 1;
+}
+
+static napi_value js_pass(napi_env env, napi_callback_info info) {
+  int32_t fd = -1;
+  struct target target;
+  return parse(env, info, &fd, &target) ? boolean(env, join(fd, &target, 0)) : 0;
+}
+
+static napi_value js_copy(napi_env env, napi_callback_info info) {
+  int32_t fd = -1;
+  int copy = -1;
+  struct target target;
+  if (!parse(env, info, &fd, &target)) return 0;
+  int is_joined = join(fd, &target, &copy);
+  napi_value result, values[2] = {boolean(env, is_joined), number(env, copy)};
+  napi_create_array_with_length(env, 2, &result);
+  for (int i = 0; i < 2; i++) napi_set_element(env, result, i, values[i]);
+  return result;
 }
 
 static napi_value js_add_door(napi_env env, napi_callback_info info) {
@@ -150,6 +170,7 @@ static napi_value init(napi_env env, napi_value exports) {
   napi_property_descriptor functions[] = {
       {"start", 0, js_start, 0, 0, 0, napi_enumerable, 0},
       {"pass", 0, js_pass, 0, 0, 0, napi_enumerable, 0},
+      {"copy", 0, js_copy, 0, 0, 0, napi_enumerable, 0},
       {"addDoor", 0, js_add_door, 0, 0, 0, napi_enumerable, 0},
       {"setOpen", 0, js_set_open, 0, 0, 0, napi_enumerable, 0},
       {"descriptor", 0, js_descriptor, 0, 0, 0, napi_enumerable, 0},

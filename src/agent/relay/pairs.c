@@ -18,6 +18,8 @@
 /* So many full reads in a row are bulk. */
 #define BULK_READS 8
 #define PIPE_BYTES (1024 * 1024)
+/* What who listens in may lag behind. */
+#define TAP_BYTES (1024 * 1024)
 
 static struct pair *all, *dead;
 static char chunk[CHUNK];
@@ -31,6 +33,85 @@ static void close_pipe(struct side *side) {
   close(side->pipe[0]);
   close(side->pipe[1]);
   side->pipe[0] = side->pipe[1] = -1;
+}
+
+/*
+ * The end of a copy. Linux tells who reads from one end of a socket pair that the other was closed with something unread
+ * in it (unix(7): ECONNRESET), and the byte of `pair_tap` is such a thing: it is taken out only when all was said.
+ */
+static void tap_close(struct pair *pair, int is_whole) {
+  char byte;
+  if (pair->tap.fd < 0) return;
+  if (is_whole && read(pair->tap.fd, &byte, 1) < 0) is_whole = 0;
+  close(pair->tap.fd);
+  free(pair->tap.rest);
+  pair->tap.rest = 0;
+  pair->tap.fd = -1;
+}
+
+static void tap_watch(struct pair *pair, uint32_t events) {
+  struct epoll_event event = {.events = events, .data.ptr = &pair->tap};
+  epoll_ctl(relay_epoll, EPOLL_CTL_MOD, pair->tap.fd, &event);
+}
+
+/* The caller never waits for the copy: what does not leave at once is kept, up to a limit. */
+static void tap_write(struct pair *pair, const char *bytes, size_t length) {
+  struct side *tap = &pair->tap;
+  if (tap->fd < 0) return;
+  if (!tap->rest) {
+    ssize_t sent = send(tap->fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno != EAGAIN) {
+      tap_close(pair, 0);
+      return;
+    }
+    if (sent < 0) sent = 0;
+    if ((size_t)sent == length) return;
+    bytes += sent;
+    length -= sent;
+  }
+  size_t left = tap->rest ? tap->rest_length - tap->rest_at : 0;
+  char *rest = left + length > TAP_BYTES ? 0 : malloc(left + length);
+  if (!rest) {
+    tap_close(pair, 0);
+    return;
+  }
+  if (left) memcpy(rest, tap->rest + tap->rest_at, left);
+  else tap_watch(pair, EPOLLOUT);
+  memcpy(rest + left, bytes, length);
+  free(tap->rest);
+  tap->rest = rest;
+  tap->rest_at = 0;
+  tap->rest_length = left + length;
+}
+
+static void tap_flush(struct pair *pair, uint32_t events) {
+  struct side *tap = &pair->tap;
+  while (tap->rest && tap->rest_at < tap->rest_length) {
+    ssize_t sent = send(tap->fd, tap->rest + tap->rest_at, tap->rest_length - tap->rest_at, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno == EAGAIN) return;
+    if (sent < 0) {
+      tap_close(pair, 0);
+      return;
+    }
+    tap->rest_at += sent;
+  }
+  free(tap->rest);
+  tap->rest = 0;
+  if (events & (EPOLLERR | EPOLLHUP)) tap_close(pair, 0);
+  else if (pair->tap_is_ending) tap_close(pair, 1);
+  else tap_watch(pair, 0);
+}
+
+int pair_tap(struct pair *pair) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return -1;
+  if (send(ends[1], "x", 1, MSG_NOSIGNAL) != 1) {
+    close(ends[0]);
+    close(ends[1]);
+    return -1;
+  }
+  pair->tap.fd = ends[0];
+  return ends[1];
 }
 
 /* Its events of this turn may still be read: the memory goes afterwards. */
@@ -47,6 +128,7 @@ void pair_drop(struct pair *pair, int is_failure) {
     close_pipe(side);
     free(side->rest);
   }
+  tap_close(pair, 0);
   if (pair->previous) pair->previous->next = pair->next;
   else all = pair->next;
   if (pair->next) pair->next->previous = pair->previous;
@@ -91,6 +173,10 @@ static int flush(struct side *from) {
 
 static int end(struct side *from) {
   from->has_ended = 1;
+  if (from == &from->pair->side[0]) {
+    from->pair->tap_is_ending = 1;
+    if (!from->pair->tap.rest) tap_close(from->pair, 1);
+  }
   return shutdown(other_of(from)->fd, SHUT_WR) == 0;
 }
 
@@ -112,6 +198,8 @@ static int move(struct side *from) {
   return 1;
 }
 
+static int is_tapped(const struct side *side) { return side == &side->pair->side[0] && side->pair->tap.fd >= 0; }
+
 /* Answers 0 when the pair is over by a failure. */
 static int carry(struct side *from) {
   struct side *to = other_of(from);
@@ -120,6 +208,7 @@ static int carry(struct side *from) {
     ssize_t got = read(from->fd, chunk, CHUNK);
     if (got < 0) return errno == EAGAIN;
     if (got == 0) return end(from);
+    if (is_tapped(from)) tap_write(from->pair, chunk, got);
     ssize_t sent = send(to->fd, chunk, got, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN) return 0;
     if (sent < 0) sent = 0;
@@ -132,7 +221,8 @@ static int carry(struct side *from) {
     }
     from->bulk = got < SMALL ? 0 : from->bulk + 1;
     if (got < SMALL) break;
-    if (from->bulk == BULK_READS) {
+    /* Who listens in needs the bytes here. */
+    if (from->bulk >= BULK_READS && !is_tapped(from)) {
       use_pipe(from);
       break;
     }
@@ -140,10 +230,18 @@ static int carry(struct side *from) {
   return 1;
 }
 
+/* Whoever listens in has everything, too. */
+static int is_over(const struct pair *pair) {
+  const struct side *one = &pair->side[0], *other = &pair->side[1];
+  return one->has_ended && other->has_ended && !is_waiting(one) && !is_waiting(other) && pair->tap.fd < 0;
+}
+
 void pair_handle(struct side *side, uint32_t events) {
   struct pair *pair = side->pair;
   if (pair->is_dead) return;
-  if (pair->is_connecting) {
+  if (side == &pair->tap) {
+    if (side->fd >= 0) tap_flush(pair, events);
+  } else if (pair->is_connecting) {
     int error = 0;
     socklen_t size = sizeof error;
     if (side == &pair->side[0] || (getsockopt(side->fd, SOL_SOCKET, SO_ERROR, &error, &size), error)) {
@@ -163,10 +261,10 @@ void pair_handle(struct side *side, uint32_t events) {
       pair_drop(pair, 1);
       return;
     }
-    if (side->has_ended && other->has_ended && !is_waiting(side) && !is_waiting(other)) {
-      pair_drop(pair, 0);
-      return;
-    }
+  }
+  if (is_over(pair)) {
+    pair_drop(pair, 0);
+    return;
   }
   update(&pair->side[0]);
   update(&pair->side[1]);
@@ -197,6 +295,7 @@ struct pair *pair_open(int caller, const struct target *target) {
   }
   pair->side[0] = (struct side){.pair = pair, .fd = caller, .pipe = {-1, -1}};
   pair->side[1] = (struct side){.pair = pair, .fd = fd, .pipe = {-1, -1}};
+  pair->tap = (struct side){.pair = pair, .fd = -1, .pipe = {-1, -1}};
   pair->deadline = relay_now() + target->milliseconds / 1e3;
   atomic_fetch_add(&relay_pairs, 1);
   return pair;
@@ -216,6 +315,8 @@ void pair_add(struct pair *pair) {
       return;
     }
   }
+  struct epoll_event quiet = {.events = 0, .data.ptr = &pair->tap};
+  if (pair->tap.fd >= 0 && epoll_ctl(relay_epoll, EPOLL_CTL_ADD, pair->tap.fd, &quiet)) tap_close(pair, 0);
 }
 
 void pairs_give_up_late_ones(void) {

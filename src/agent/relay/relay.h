@@ -28,6 +28,9 @@ struct side {
 
 struct pair {
   struct side side[2];
+  /* Who listens in on side 0, by its end of a socket pair; -1 for nobody. */
+  struct side tap;
+  int tap_is_ending;
   struct pair *next, *previous, *dead_next;
   int is_connecting, is_dead;
   double deadline;
@@ -48,6 +51,9 @@ double relay_now(void);
 /* pairs.c: all of it in the relay's thread, but for `pair_open`. */
 struct pair *pair_open(int caller, const struct target *target);
 void pair_add(struct pair *pair);
+/* A copy of what the caller says, to be read at the descriptor that is answered; -1 when there is none. Before
+   `pair_add`. It ends as the caller does, and breaks off (ECONNRESET) when it was not read fast enough. */
+int pair_tap(struct pair *pair);
 void pair_handle(struct side *side, uint32_t events);
 void pair_drop(struct pair *pair, int is_failure);
 void pairs_give_up_late_ones(void);

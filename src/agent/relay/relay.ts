@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
-import type { Server, Socket } from 'node:net';
+import { type Server, Socket } from 'node:net';
+import { Readable } from 'node:stream';
 import type { Disposable, IpBytes } from '../../base/index.ts';
 
 /** Joins callers with the application outside of JavaScript. */
@@ -9,6 +10,11 @@ export interface Relay extends Disposable {
    * it is as before. One that was taken is closed here; the connection lives on in the relay.
    */
   pass(socket: Socket, address: IpBytes, port: number, timeoutMs: number): boolean;
+  /**
+   * The same, with a copy of what the caller says: it ends as the caller does, and fails when it was cut off, since nobody
+   * who passes waits for it. Undefined when the socket was not taken.
+   */
+  copy(socket: Socket, address: IpBytes, port: number, timeoutMs: number): Readable | undefined;
   /**
    * Accepts at a listening server's port by itself, for as long as the door is open; the server may be closed then. A new
    * door is shut. Undefined where there is no room for it.
@@ -30,6 +36,12 @@ export interface Door extends Disposable {
 interface Addon {
   start(): boolean;
   pass(fd: number, address: Uint8Array, port: number, timeoutMs: number): boolean;
+  copy(
+    fd: number,
+    address: Uint8Array,
+    port: number,
+    timeoutMs: number,
+  ): readonly [joined: boolean, descriptor: number];
   addDoor(fd: number, address: Uint8Array, port: number, timeoutMs: number): number;
   setOpen(door: number, isOpen: boolean): void;
   descriptor(door: number): number;
@@ -38,7 +50,7 @@ interface Addon {
   stop(): void;
 }
 
-const functions = ['start', 'pass', 'addDoor', 'setOpen', 'descriptor', 'removeDoor', 'count', 'stop'];
+const functions = ['start', 'pass', 'copy', 'addDoor', 'setOpen', 'descriptor', 'removeDoor', 'count', 'stop'];
 const isAddon = (value: unknown): value is Addon =>
   typeof value === 'object' && value !== null && functions.every((name) => name in value);
 
@@ -72,6 +84,21 @@ class NativeRelay implements Relay {
     // Closes our descriptor only: neither a FIN nor a reset leaves while the relay has another.
     socket.destroy();
     return true;
+  }
+
+  copy(socket: Socket, address: IpBytes, port: number, timeoutMs: number): Readable | undefined {
+    const fd = descriptorOf(socket);
+    if (fd === undefined || socket.bytesRead > 0) {
+      return undefined;
+    }
+    const [isJoined, copy] = this.#addon.copy(fd, address, port, timeoutMs);
+    if (!isJoined) {
+      return undefined;
+    }
+    socket.destroy();
+    return copy < 0
+      ? Readable.from([]).destroy(new Error('no copy'))
+      : new Socket({ fd: copy, readable: true, writable: false });
   }
 
   addDoor(server: Server, address: IpBytes, port: number, timeoutMs: number): Door | undefined {

@@ -4,6 +4,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { createClient } from '@connectrpc/connect';
 import type { Diversion } from '../../../src/agent/port/diversion.ts';
 import { Forwarder } from '../../../src/agent/port/forwarder.ts';
+import type { Relay } from '../../../src/agent/relay/relay.ts';
 import { Diverter, type ServeStream } from '../../../src/agent/tunnel/diverter.ts';
 import { type Clock, Scope, silentLogger, systemClock } from '../../../src/base/index.ts';
 import { Agent, parseConnId, requestMatcher, serializeStreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
@@ -72,7 +73,7 @@ export interface Port {
   readonly port: number;
 }
 
-export async function openPort({ scope, clock, diverter }: Pod, app: Server): Promise<Port> {
+export async function openPort({ scope, clock, diverter }: Pod, app: Server, relay?: Relay): Promise<Port> {
   const containerPort = await listen(app);
   const sockets = new Set<Socket>();
   app.on('connection', (socket: Socket) => sockets.add(socket));
@@ -84,7 +85,7 @@ export async function openPort({ scope, clock, diverter }: Pod, app: Server): Pr
   });
   const port = await freePort();
   const forwarder = scope.own(
-    new Forwarder({ agentPort: port, containerPort, podIp: '127.0.0.1', diverter, clock, log: silentLogger }),
+    new Forwarder({ agentPort: port, containerPort, podIp: '127.0.0.1', diverter, relay, clock, log: silentLogger }),
   );
   await forwarder.listen();
   return { forwarder, port };
