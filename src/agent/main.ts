@@ -6,9 +6,7 @@ import { startAgent } from './agent.ts';
 import { drain } from './drain.ts';
 import { loadRelay } from './relay/relay.ts';
 
-// It lives in other people's pods: what a busy minute leaves behind must not count against their limits for good.
-setFlagsFromString('--max-semi-space-size=2');
-setFlagsFromString('--heap-growing-percent=30');
+// How far the heap may grow is said by the image's entry point: once it exists, these are not heard any more.
 setFlagsFromString('--expose-gc');
 
 /** A little more than an agent has that has carried nothing. */

@@ -14,9 +14,7 @@ import { loadKubeInCluster } from '../kube/index.ts';
 import { parseOptions, startManager } from './manager.ts';
 import type { ProcessNumbers } from './metrics/metrics.ts';
 
-// Left alone, the collector lets garbage of ten thousand connections lie around until the pod is at its limit.
-setFlagsFromString('--max-semi-space-size=4');
-setFlagsFromString('--heap-growing-percent=30');
+// How far the heap may grow is said by the image's entry point: once it exists, these are not heard any more.
 setFlagsFromString('--expose-gc');
 
 /** Live state is about 20 MB, and the code's own memory is outside of what is counted. */

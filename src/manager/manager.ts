@@ -1,8 +1,7 @@
-import type { ConnectRouter } from '@connectrpc/connect';
 import { safeParse } from 'valibot';
 import { type Clock, isLoopback, type Logger, type LogLevelSwitch, retry, Scope } from '../base/index.ts';
 import { type Kube, kinds, type V1Namespace } from '../kube/index.ts';
-import { createGrpcServer } from '../protocol/transport/index.ts';
+import { createGrpcServer, type ServiceRouter } from '../protocol/transport/index.ts';
 import { ClusterView, systemNamespaces } from './cluster/cluster.ts';
 import { createResolver } from './cluster/dns.ts';
 import { clusterDomainOf, clusterInfo, findServiceSubnets } from './cluster/info.ts';
@@ -138,7 +137,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
   return scope;
 }
 
-type Routes = (router: ConnectRouter) => void;
+type Routes = (router: ServiceRouter) => void;
 const both =
   (first: Routes, second: Routes): Routes =>
   (router) => {

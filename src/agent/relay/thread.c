@@ -33,6 +33,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* Made by others, not yet seen by the thread; under the lock, as are the doors. */
 static struct pair *incoming;
 static struct door doors[MAX_DOORS];
+/* Whether a door may rest; the thread's own, so that it need not look at all of them in each turn. */
+static int rests;
 
 double relay_now(void) {
   struct timespec t;
@@ -74,26 +76,22 @@ static void accept_at(struct door *door) {
     else if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
       /* They wait in the kernel's queue; asked at once again it would say the same. */
       watch_door(door, EPOLL_CTL_DEL);
-      door->is_resting = 1;
+      door->is_resting = rests = 1;
       break;
     } else if (why == EAGAIN) break;
   }
   pthread_mutex_unlock(&lock);
 }
 
-/* Answers whether one still rests. */
-static int wake_doors(int is_time) {
-  int rests = 0;
+static void wake_doors(void) {
   pthread_mutex_lock(&lock);
   for (struct door *door = doors; door < doors + MAX_DOORS; door++) {
     if (!door->is_used || !door->is_resting) continue;
-    if (is_time) {
-      door->is_resting = 0;
-      watch_door(door, EPOLL_CTL_ADD);
-    } else rests = 1;
+    door->is_resting = 0;
+    watch_door(door, EPOLL_CTL_ADD);
   }
+  rests = 0;
   pthread_mutex_unlock(&lock);
-  return rests;
 }
 
 static void take_incoming(void) {
@@ -117,7 +115,6 @@ static int is_door(const void *what) {
 static void *run(void *unused) {
   double looked = relay_now();
   sigset_t signals;
-  int rests = 0;
   (void)unused;
   /* A connection that is gone is an error here, and no signal; all others are for the main thread. */
   sigfillset(&signals);
@@ -131,12 +128,12 @@ static void *run(void *unused) {
       else if (is_door(what)) accept_at(what);
       else pair_handle(what, events[i].events);
     }
-    rests = wake_doors(rests && count == 0);
-    if (relay_now() - looked > TICK_MS / 1e3) {
+    int is_late = relay_now() - looked > TICK_MS / 1e3;
+    if (is_late) {
       looked = relay_now();
       pairs_give_up_late_ones();
-      rests = wake_doors(1);
     }
+    if (rests && (is_late || count == 0)) wake_doors();
     pairs_free_dead();
   }
   pairs_drop_all();

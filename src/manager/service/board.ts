@@ -213,6 +213,8 @@ function toWorkloadInfo(
   });
 }
 
+async function* nothing(): AsyncGenerator<never> {}
+
 /** The boards that somebody reads, one of each namespace. */
 export class WorkloadBoards {
   readonly #deps: BoardDeps;
@@ -222,17 +224,21 @@ export class WorkloadBoards {
     this.#deps = deps;
   }
 
-  async *watch(namespace: string, signal: AbortSignal): AsyncGenerator<wire.WorkloadEventsDelta> {
+  /** The board is there for as long as the signal of one reader has not fired. Empty when this one has. */
+  watch(namespace: string, signal: AbortSignal): AsyncGenerator<wire.WorkloadEventsDelta> {
+    if (signal.aborted) {
+      return nothing();
+    }
     const shared = this.#boards.get(namespace) ?? { board: new WorkloadBoard(this.#deps, namespace), readers: 0 };
     this.#boards.set(namespace, shared);
     shared.readers++;
-    try {
-      yield* shared.board.watch(signal);
-    } finally {
+    const leave = (): void => {
       if (--shared.readers === 0) {
         this.#boards.delete(namespace);
         shared.board.dispose();
       }
-    }
+    };
+    signal.addEventListener('abort', leave, { once: true });
+    return shared.board.watch(signal);
   }
 }

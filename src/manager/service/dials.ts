@@ -1,7 +1,6 @@
-import type { ConnectRouter } from '@connectrpc/connect';
 import { toError } from '../../base/index.ts';
 import { Sessions } from '../../protocol/index.ts';
-import { callerKey } from '../../protocol/transport/index.ts';
+import { callerKey, type ServiceRouter } from '../../protocol/transport/index.ts';
 import { notItsPod } from '../errors.ts';
 import type { Gate } from '../identity/gate.ts';
 import type { Admission } from '../policy/admission.ts';
@@ -14,7 +13,7 @@ export interface DialDeps {
 }
 
 /** Our own service, for our agents: whether a client may use the network of a pod. */
-export function dialRoutes({ store, gate, admission }: DialDeps): (router: ConnectRouter) => void {
+export function dialRoutes({ store, gate, admission }: DialDeps): (router: ServiceRouter) => void {
   return (router) =>
     router.service(Sessions, {
       mayDial: async ({ agentSessionId, clientSessionId }, { values }) => {

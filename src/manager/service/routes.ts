@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { Code, ConnectError, type ConnectRouter, type Interceptor, type ServiceImpl } from '@connectrpc/connect';
+import { Code, ConnectError, type Interceptor, type ServiceImpl } from '@connectrpc/connect';
 import { type Clock, Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
 import type { UserInfo } from '../../kube/index.ts';
 import { managerName, parseVersion, wire, wireVersion } from '../../protocol/index.ts';
+import type { ServiceRouter } from '../../protocol/transport/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
@@ -48,7 +49,7 @@ const storeGatherMs = 10;
 const viewGatherMs = 50;
 
 /** The Manager service. Handlers validate, call the store, and return. */
-export function managerRoutes(deps: ServiceDeps): (router: ConnectRouter) => void {
+export function managerRoutes(deps: ServiceDeps): (router: ServiceRouter) => void {
   const { store, clock } = deps;
   const storeChanged = gather(store.onChanged, clock, storeGatherMs);
   const watched = { ...watches(deps, storeChanged), ...deltaWatches(store, storeChanged) };

@@ -2,6 +2,7 @@ export { type Caller, callerKey } from './caller.ts';
 export { type CallOptions, createCallTransport } from './calls.ts';
 export { openTunnel, type TunnelService, tunnelPaths } from './client.ts';
 export { type DialOutcome, dialResultTrailer, dialTcp, resultOfCode, resultOfTrailer } from './dial.ts';
+export type { ServiceRouter } from './handlers.ts';
 export { joinTo } from './join.ts';
 export { LateHandlers, type LateHooks } from './late.ts';
 export { type RelayHooks, relaySocket, resetSocket } from './relay.ts';

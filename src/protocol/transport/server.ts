@@ -1,19 +1,10 @@
-import {
-  constants,
-  createServer,
-  Http2ServerRequest,
-  Http2ServerResponse,
-  type IncomingHttpHeaders,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from 'node:http2';
+import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
-import { type ConnectRouter, createContextValues } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Clock, Disposable, Logger } from '../../base/index.ts';
-import { type Caller, callerKey, callerOf } from './caller.ts';
+import { type Caller, callerOf } from './caller.ts';
 import { type TunnelService, tunnelPaths } from './client.ts';
-import { Guests } from './guests.ts';
+import { Guests, type Leave } from './guests.ts';
+import { Handlers, type ServiceRouter } from './handlers.ts';
 import {
   connectionWindowBytes,
   keepAlive,
@@ -22,7 +13,6 @@ import {
   streamWindowBytes,
 } from './session.ts';
 import { TunnelStream } from './stream.ts';
-import { Watches } from './watches.ts';
 
 /**
  * A peer may give up all its streams at once, as when thousands of UDP flows fall silent together, and this many a
@@ -37,15 +27,9 @@ const firstWordMs = 15_000;
 const refusedCode = 7;
 const cancelCode = 8;
 
-/**
- * The library makes a URL of a request, and throws for an authority that is in none; stock clients name the pod's uid
- * there, behind an escaped `#`. Whom a peer takes us for says nothing: it came by a port-forward.
- */
-const authority = 'nearfield';
-
 export interface GrpcServerOptions {
   readonly clock: Clock;
-  readonly routes: (router: ConnectRouter) => void;
+  readonly routes: (router: ServiceRouter) => void;
   /** Which service's Tunnel calls are handed to `acceptTunnel`. */
   readonly service: TunnelService;
   /** Must call `stream.start` before it returns. */
@@ -59,21 +43,10 @@ export interface GrpcServer {
   close(): Promise<void>;
 }
 
-/** Clear-text HTTP/2: calls go through the RPC library, tunnels through our own framing. */
+/** Clear-text HTTP/2: calls and tunnels have a framing of our own. */
 export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
-  const watches = new Watches(options.clock, maxRequestBytes);
-  const adapter = connectNodeAdapter({
-    routes: (router) => options.routes(watches.listen(router)),
-    grpc: true,
-    grpcWeb: false,
-    connect: false,
-    acceptCompression: [],
-    readMaxBytes: maxRequestBytes,
-    contextValues: (request) => {
-      const { stream } = request as Http2ServerRequest;
-      return createContextValues().set(callerKey, callerOf(stream.session as ServerHttp2Session | undefined));
-    },
-  });
+  const handlers = new Handlers(options.clock, maxRequestBytes);
+  options.routes(handlers);
   const guests = new Guests(options);
   const tunnelPath = tunnelPaths[options.service];
   const sessions = new Set<ServerHttp2Session>();
@@ -83,57 +56,36 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     streamResetBurst: maxStreamsPerSession,
     streamResetRate: resetsPerSecond,
   });
-  // Tunnels never meet the request and response objects of Node's compatibility layer: they cost a third of a connection.
-  server.on('stream', (stream, headers, _flags, rawHeaders) => {
+  server.on('stream', (stream, headers) => {
     stream.on('error', () => undefined);
     const caller = callerOf(stream.session as ServerHttp2Session | undefined);
     const isTunnel = headers[':path'] === tunnelPath && headers[':method'] === 'POST';
-    const leave = guests.stream(caller, isTunnel ? 'tunnels' : 'calls');
-    if (!leave) {
-      stream.close(refusedCode);
-      return;
-    }
-    let limit: Disposable | undefined = options.clock.after(firstWordMs, () => {
-      guests.note('a call that says nothing', caller);
-      stream.close(cancelCode);
+    const guard = StreamGuard.admit(stream, {
+      caller,
+      guests,
+      clock: options.clock,
+      what: isTunnel ? 'tunnels' : 'calls',
     });
-    // A watch lasts for days: what was needed for its first second is not kept.
-    const heard = (): void => {
-      void limit?.dispose();
-      limit = undefined;
-    };
-    const done = (): void => {
-      heard();
-      leave();
-    };
-    stream.once('close', done);
-    if (isTunnel) {
-      options.acceptTunnel(new TunnelStream(stream, true, done), headers, caller);
+    if (!guard) {
+      stream.close(refusedCode);
+    } else if (isTunnel) {
+      // They never meet the request and response objects of Node's compatibility layer, which cost a third of a connection.
+      options.acceptTunnel(new TunnelStream(stream, true, () => guard.release()), headers, caller);
     } else {
-      stream.once('end', heard);
-      // Who opens calls by the thousand and takes them back in the same breath costs no more than the streams.
-      setImmediate(() => {
-        if (stream.destroyed || stream.closed) {
-          return;
-        }
-        if (watches.has(headers)) {
-          const read = () =>
-            guests.metered(stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>, caller, () =>
-              stream.close(refusedCode),
-            );
-          watches.serve({ stream, headers, caller, read });
-          return;
-        }
-        try {
-          const known = { ...headers, ':authority': authority };
-          adapter(new MeteredRequest(stream, known, rawHeaders, guests), new Http2ServerResponse(stream));
-        } catch {
-          // A path can be as wrong as an authority.
-          stream.close(constants.NGHTTP2_PROTOCOL_ERROR);
-        }
-      });
+      stream.once('end', () => guard.heard());
+      serveLater(stream, headers, caller);
     }
   });
+  // Who opens calls by the thousand and takes them back in the same breath costs no more than the streams.
+  const serveLater = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, caller: Caller): void => {
+    setImmediate(() => {
+      if (!stream.destroyed && !stream.closed) {
+        const bytes = stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+        const read = () => guests.metered(bytes, caller, () => stream.close(refusedCode));
+        handlers.serve({ stream, headers, caller, read });
+      }
+    });
+  };
   server.on('session', (session) => {
     const caller = callerOf(session);
     const leave = guests.session(caller);
@@ -176,18 +128,49 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   };
 }
 
-/** A request whose body counts while it is on its way. */
-class MeteredRequest extends Http2ServerRequest {
-  readonly #guests: Guests;
+interface GuardDeps {
+  readonly caller: Caller;
+  readonly guests: Guests;
+  readonly clock: Clock;
+  readonly what: 'tunnels' | 'calls';
+}
 
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, rawHeaders: readonly string[], guests: Guests) {
-    super(stream, headers, {}, rawHeaders);
-    this.#guests = guests;
+/**
+ * What a stream holds of the server while it is open. A watch lasts for days, and there are thousands: nothing here knows
+ * its headers, or what else was needed for its first second only.
+ */
+class StreamGuard {
+  readonly #leave: Leave;
+  #limit: Disposable | undefined;
+
+  /** Undefined: one too many. */
+  static admit(stream: ServerHttp2Stream, { caller, guests, clock, what }: GuardDeps): StreamGuard | undefined {
+    const leave = guests.stream(caller, what);
+    if (!leave) {
+      return undefined;
+    }
+    const limit = clock.after(firstWordMs, () => {
+      guests.note('a call that says nothing', caller);
+      stream.close(cancelCode);
+    });
+    const guard = new StreamGuard(leave, limit);
+    stream.once('close', () => guard.release());
+    return guard;
   }
 
-  override [Symbol.asyncIterator](): NodeJS.AsyncIterator<Buffer> {
-    const caller = callerOf(this.stream.session as ServerHttp2Session | undefined);
-    const chunks = { [Symbol.asyncIterator]: () => super[Symbol.asyncIterator]() as NodeJS.AsyncIterator<Buffer> };
-    return this.#guests.metered(chunks, caller, () => this.stream.close(refusedCode));
+  private constructor(leave: Leave, limit: Disposable) {
+    this.#leave = leave;
+    this.#limit = limit;
+  }
+
+  /** The request has come to its end. */
+  heard(): void {
+    void this.#limit?.dispose();
+    this.#limit = undefined;
+  }
+
+  release(): void {
+    this.heard();
+    this.#leave();
   }
 }

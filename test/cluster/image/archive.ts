@@ -14,6 +14,8 @@ export interface ImageOptions {
   readonly reference: string;
   readonly entries: readonly ImageEntry[];
   readonly entrypoint: readonly string[];
+  /** `NAME=value`. */
+  readonly environment?: readonly string[];
   readonly command?: readonly string[];
   readonly user?: string;
 }
@@ -33,7 +35,7 @@ export async function writeImage(target: string, options: ImageOptions): Promise
     config: {
       Entrypoint: options.entrypoint,
       Cmd: options.command ?? [],
-      Env: ['PATH=/usr/local/bin:/usr/bin:/bin'],
+      Env: ['PATH=/usr/local/bin:/usr/bin:/bin', ...(options.environment ?? [])],
       User: options.user ?? '',
       WorkingDir: '/',
     },

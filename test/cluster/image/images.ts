@@ -84,9 +84,19 @@ async function trafficImage(): Promise<ImageOptions> {
   return {
     reference: `docker.io/nearfield/traffic:${version}`,
     entries,
-    entrypoint: ['/usr/local/bin/node'],
+    ...(await fromDockerfile()),
     command: ['/app/manager.cjs'],
     user: '1000:1000',
+  };
+}
+
+/** How it is started is said in one place, for those who build it there, too. */
+async function fromDockerfile(): Promise<{ readonly entrypoint: string[]; readonly environment: string[] }> {
+  const text = await readFile(join(repositoryRoot, 'Dockerfile'), 'utf8');
+  const entrypoint = /^ENTRYPOINT (\[.*\])$/m.exec(text)?.[1] ?? '';
+  return {
+    entrypoint: JSON.parse(entrypoint) as string[],
+    environment: [...text.matchAll(/^ENV (\S+=\S+)$/gm)].map(([, each = '']) => each),
   };
 }
 

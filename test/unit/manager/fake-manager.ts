@@ -1,4 +1,3 @@
-import type { ConnectRouter } from '@connectrpc/connect';
 import { LogLevelSwitch, silentLogger, systemClock } from '../../../src/base/index.ts';
 import { createGuard } from '../../../src/manager/identity/guard.ts';
 import { createMetrics } from '../../../src/manager/metrics/metrics.ts';
@@ -10,6 +9,7 @@ import { Store } from '../../../src/manager/state/store.ts';
 import { TunnelRouter } from '../../../src/manager/tunnel/router.ts';
 import { DialWatchers } from '../../../src/manager/tunnel/watchers.ts';
 import type { wire } from '../../../src/protocol/index.ts';
+import type { ServiceRouter } from '../../../src/protocol/transport/index.ts';
 import { type FakeCluster, planOptions } from './fake-cluster.ts';
 import { HandClock } from './hand-clock.ts';
 
@@ -72,7 +72,7 @@ export function fakeManager(
     log: silentLogger,
   });
   const dials = dialRoutes({ store, ...guard });
-  const routes = (router: ConnectRouter): void => {
+  const routes = (router: ServiceRouter): void => {
     calls(router);
     dials(router);
   };

@@ -9,7 +9,7 @@ import { systemClock } from '../../../src/base/index.ts';
 import { wire } from '../../../src/protocol/index.ts';
 import { callerKey, createGrpcServer, type GrpcServer } from '../../../src/protocol/transport/index.ts';
 
-// Watches do not go through the RPC library's server: its client says whether they are gRPC all the same.
+// Calls are not served by the RPC library: its client, and plain HTTP/2, say whether it is gRPC all the same.
 
 const limit = { timeout: 30_000 };
 const path = '/telepresence.manager.Manager/WatchWorkloads';
@@ -39,6 +39,21 @@ before(async () => {
       router.service(
         wire.Manager,
         {
+          version: (_, { values }) => {
+            seen.push(`from ${values.get(callerKey).address}`);
+            return { name: 'it', version: 'v2.24.0' };
+          },
+          remain: ({ session }) => {
+            if (session?.sessionId === 'wrong') {
+              throw new TypeError('a secret');
+            }
+            throw new ConnectError('no such session', Code.NotFound);
+          },
+          getClientConfig: async (_, { signal }) => {
+            await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+            aborted.resolve();
+            return {};
+          },
           watchWorkloads: async function* ({ namespace }, { signal, values }) {
             seen.push(`from ${values.get(callerKey).address}`);
             signal.addEventListener('abort', () => aborted.resolve(), { once: true });
@@ -99,7 +114,7 @@ async function statusOf(bytes: Uint8Array, head: Record<string, string> = {}): P
   stream.on('error', () => undefined);
   let status = '';
   stream.on('response', (headers) => {
-    status ||= String(headers['grpc-status'] ?? '');
+    status ||= headers[':status'] === 200 ? String(headers['grpc-status'] ?? '') : `HTTP ${headers[':status']}`;
   });
   stream.on('trailers', (trailers) => {
     status ||= String(trailers['grpc-status'] ?? '');
@@ -118,7 +133,35 @@ function framed(message: Uint8Array, flag = 0): Buffer {
 const request = (namespace: string): Uint8Array =>
   toBinary(wire.WorkloadEventsRequestSchema, create(wire.WorkloadEventsRequestSchema, { namespace }));
 
-test('every message arrives, and the end, through the interceptors from outside in', limit, async () => {
+const failed =
+  (code: Code, text: string) =>
+  (error: unknown): boolean =>
+    error instanceof ConnectError && error.code === code && error.rawMessage === text;
+
+test('a call with one answer passes the interceptors too, and has it', limit, async () => {
+  const { name, version } = await client.version({}, { headers: { 'x-word': 'hello' } });
+  assert.deepEqual([name, version], ['it', 'v2.24.0']);
+  assert.deepEqual(seen, ['outer Version hello', 'inner Version hello', 'from 127.0.0.1']);
+});
+
+test('a call that fails says why, and nothing of what is inside', limit, async () => {
+  await assert.rejects(client.remain({}), failed(Code.NotFound, 'no such session'));
+  await assert.rejects(client.remain({ session: { sessionId: 'wrong' } }), failed(Code.Internal, 'internal error'));
+});
+
+test('a call that nobody waits for any more is told so', limit, async () => {
+  await assert.rejects(client.getClientConfig({}, { timeoutMs: 100 }));
+  await aborted.promise;
+});
+
+test('what is not served here is unimplemented, and what is not gRPC has a status of HTTP', limit, async () => {
+  await assert.rejects(client.depart({}), failed(Code.Unimplemented, 'there is no such method here'));
+  assert.equal(await statusOf(framed(request('all')), { ':path': '/nobody/Knows' }), String(Code.Unimplemented));
+  assert.equal(await statusOf(framed(request('all')), { 'content-type': 'application/json' }), 'HTTP 415');
+  assert.equal(await statusOf(framed(request('all')), { ':method': 'PUT' }), 'HTTP 405');
+});
+
+test('every message of a watch arrives, and the end, through the interceptors from outside in', limit, async () => {
   assert.deepEqual(await namesOf('all', { headers: { 'x-word': 'hello' } }), ['a', 'b', 'c']);
   assert.deepEqual(seen, ['outer WatchWorkloads hello', 'inner WatchWorkloads hello', 'from 127.0.0.1']);
 });
