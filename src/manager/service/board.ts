@@ -1,6 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { type Disposable, Emitter, type Event } from '../../base/index.ts';
 import { wire } from '../../protocol/index.ts';
+import { shared } from '../../protocol/transport/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import type { Store } from '../state/store.ts';
 import { watchSnapshots } from '../state/watch.ts';
@@ -42,6 +43,8 @@ export class WorkloadBoard implements Disposable {
     string,
     { readonly at: number; readonly addedAt: number; readonly event: wire.WorkloadEvent }
   >();
+  /** To this version, by the one that was read. */
+  readonly #deltas = new Map<number, wire.WorkloadEventsDelta>();
   readonly #changed = new Emitter<void>();
   readonly #subscription: Disposable;
   #version = 1;
@@ -59,29 +62,35 @@ export class WorkloadBoard implements Disposable {
   /** The first delta is everything, and comes even when that is nothing. Ends early for who has not read for too long. */
   async *watch(signal: AbortSignal): AsyncGenerator<wire.WorkloadEventsDelta> {
     let read = 0;
-    const next = (): { readonly version: number; readonly events: wire.WorkloadEvent[] } => ({
-      version: this.#version,
-      events: this.#since(read),
-    });
-    for await (const { version, events } of watchSnapshots(
-      this.#changed.event,
-      signal,
-      next,
-      ({ version }) => version,
-    )) {
+    const next = (): number => this.#version;
+    for await (const _ of watchSnapshots(this.#changed.event, signal, next, (version) => version)) {
       if (read > 0 && read < this.#forgottenAt) {
         return;
       }
-      if (read === 0 || events.length > 0) {
-        yield create(wire.WorkloadEventsDeltaSchema, { events });
+      // In one turn: what is said is what is true now, and not when the reader was woken.
+      const isFirst = read === 0;
+      const delta = this.#delta(read);
+      read = this.#version;
+      if (isFirst || delta.events.length > 0) {
+        yield delta;
       }
-      read = version;
     }
   }
 
   dispose(): void {
     void this.#subscription.dispose();
     this.#changed.dispose();
+  }
+
+  /** Most have read equally far, and get the same. */
+  #delta(read: number): wire.WorkloadEventsDelta {
+    const known = this.#deltas.get(read);
+    if (known) {
+      return known;
+    }
+    const delta = shared(create(wire.WorkloadEventsDeltaSchema, { events: this.#since(read) }));
+    this.#deltas.set(read, delta);
+    return delta;
   }
 
   #since(read: number): wire.WorkloadEvent[] {
@@ -125,6 +134,7 @@ export class WorkloadBoard implements Disposable {
     }
     if (isChanged || gone.size > 0) {
       this.#version = version;
+      this.#deltas.clear();
       this.#changed.fire();
     }
   }

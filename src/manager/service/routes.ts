@@ -3,7 +3,7 @@ import { Code, ConnectError, type Interceptor, type ServiceImpl } from '@connect
 import { type Clock, Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
 import type { UserInfo } from '../../kube/index.ts';
 import { managerName, parseVersion, wire, wireVersion } from '../../protocol/index.ts';
-import type { ServiceRouter } from '../../protocol/transport/index.ts';
+import { type ServiceRouter, shared } from '../../protocol/transport/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
@@ -199,7 +199,7 @@ function watches({ store, view, watchers, info, logs, config, clock }: ServiceDe
     isStale = false;
     const value = info();
     const text = print(value);
-    known = known?.text === text ? known : { text, value };
+    known = known?.text === text ? known : { text, value: shared(value) };
     return known.value;
   };
   /** Ends with the call, and without an error when the session ends. */

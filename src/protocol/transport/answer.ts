@@ -7,6 +7,33 @@ const prefixBytes = 5;
 const head = { ':status': 200, 'content-type': 'application/grpc+proto' } as const;
 const cancelCode = 8;
 
+/** Of messages that go to many callers, as they leave. */
+const frames = new WeakMap<object, Buffer | undefined>();
+
+/** The same message, which is encoded once for all who watch: a change in the cluster goes to hundreds. */
+export function shared<T extends object>(message: T): T {
+  if (!frames.has(message)) {
+    frames.set(message, undefined);
+  }
+  return message;
+}
+
+function frameOf(value: object, output: DescMessage): Buffer {
+  const known = frames.get(value);
+  if (known) {
+    return known;
+  }
+  const message = toBinary(output, create(output, value as Record<string, unknown>));
+  const frame = Buffer.allocUnsafeSlow(prefixBytes + message.length);
+  frame[0] = 0;
+  frame.writeUInt32BE(message.length, 1);
+  frame.set(message, prefixBytes);
+  if (frames.has(value)) {
+    frames.set(value, frame);
+  }
+  return frame;
+}
+
 /**
  * What is said to one caller, as fast as they read. While nothing happens it is an iterator and a promise: a function that
  * waits would hold on to all that it has ever seen.
@@ -115,12 +142,7 @@ export class Answer {
 
   /** The head goes with the first message. Answers false when there is enough on its way. */
   #write(value: unknown): boolean {
-    const output = this.#output as DescMessage;
-    const message = toBinary(output, create(output, value as Record<string, unknown>));
-    const frame = Buffer.allocUnsafeSlow(prefixBytes + message.length);
-    frame[0] = 0;
-    frame.writeUInt32BE(message.length, 1);
-    frame.set(message, prefixBytes);
+    const frame = frameOf(value as object, this.#output as DescMessage);
     if (!this.#stream.headersSent) {
       this.#stream.respond(head, { waitForTrailers: true });
     }

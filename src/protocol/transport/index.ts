@@ -1,3 +1,4 @@
+export { shared } from './answer.ts';
 export { type Caller, callerKey } from './caller.ts';
 export { type CallOptions, createCallTransport } from './calls.ts';
 export { openTunnel, type TunnelService, tunnelPaths } from './client.ts';
