@@ -22,5 +22,5 @@ USER 1000:1000
 ENV MALLOC_ARENA_MAX=1
 # Left alone, the heap doubles before anybody looks at it: an agent lives in other people's pods, and three hundred clients that
 # come back at once must not bring the manager to its limit.
-ENTRYPOINT ["/usr/local/bin/node", "--heap-growing-percent=30", "--max-semi-space-size=2"]
+ENTRYPOINT ["/usr/local/bin/node", "--heap-growing-percent=20", "--max-semi-space-size=2"]
 CMD ["/app/manager.cjs"]

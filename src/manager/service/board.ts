@@ -4,7 +4,7 @@ import { wire } from '../../protocol/index.ts';
 import { shared } from '../../protocol/transport/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import type { Store } from '../state/store.ts';
-import { watchSnapshots } from '../state/watch.ts';
+import { isOver, type Limits, watchSnapshots, whenOver } from '../state/watch.ts';
 import { kindNumbers } from './convert.ts';
 
 const { ACTIVE } = wire.InterceptDispositionType;
@@ -60,10 +60,10 @@ export class WorkloadBoard implements Disposable {
   }
 
   /** The first delta is everything, and comes even when that is nothing. Ends early for who has not read for too long. */
-  async *watch(signal: AbortSignal): AsyncGenerator<wire.WorkloadEventsDelta> {
+  async *watch(limits: Limits): AsyncGenerator<wire.WorkloadEventsDelta> {
     let read = 0;
     const next = (): number => this.#version;
-    for await (const _ of watchSnapshots(this.#changed.event, signal, next, (version) => version)) {
+    for await (const _ of watchSnapshots(this.#changed.event, limits, next, (version) => version)) {
       if (read > 0 && read < this.#forgottenAt) {
         return;
       }
@@ -234,21 +234,21 @@ export class WorkloadBoards {
     this.#deps = deps;
   }
 
-  /** The board is there for as long as the signal of one reader has not fired. Empty when this one has. */
-  watch(namespace: string, signal: AbortSignal): AsyncGenerator<wire.WorkloadEventsDelta> {
-    if (signal.aborted) {
+  /** The board is there for as long as one reader's limits are not over. Empty where this one's are. */
+  watch(namespace: string, limits: Limits): AsyncGenerator<wire.WorkloadEventsDelta> {
+    if (isOver(limits)) {
       return nothing();
     }
     const shared = this.#boards.get(namespace) ?? { board: new WorkloadBoard(this.#deps, namespace), readers: 0 };
     this.#boards.set(namespace, shared);
     shared.readers++;
-    const leave = (): void => {
+    const leaving = whenOver(limits, () => {
+      void leaving.dispose();
       if (--shared.readers === 0) {
         this.#boards.delete(namespace);
         shared.board.dispose();
       }
-    };
-    signal.addEventListener('abort', leave, { once: true });
-    return shared.board.watch(signal);
+    });
+    return shared.board.watch(limits);
   }
 }

@@ -3,7 +3,7 @@ import type { ServiceImpl } from '@connectrpc/connect';
 import type { Event } from '../../base/index.ts';
 import { wire } from '../../protocol/index.ts';
 import type { ClientSession, Store } from '../state/store.ts';
-import { type Delta, deltasOf, watchDeltas } from '../state/watch.ts';
+import { type Delta, deltasOf, type Limits, watchDeltas } from '../state/watch.ts';
 import { agentItems, agentPodItems, interceptItems } from './convert.ts';
 
 type Impl = Partial<ServiceImpl<typeof wire.Manager>>;
@@ -43,8 +43,8 @@ interface SessionWatch {
 }
 
 /** A watch is over with its call, and with its session. */
-export function until(signal: AbortSignal, ended: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, ended]);
+export function until(signal: AbortSignal, ended: AbortSignal): Limits {
+  return [signal, ended];
 }
 
 /** The client's agents and its intercepts on one stream, a message for each that changed. */

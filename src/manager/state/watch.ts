@@ -1,4 +1,29 @@
-import { type Clock, Emitter, type Event } from '../../base/index.ts';
+import { type Clock, type Disposable, Emitter, type Event } from '../../base/index.ts';
+
+/**
+ * What ends a watch: any of these. `AbortSignal.any` says the same, and holds 1.2 KB for each of the four thousand watches
+ * that three hundred clients have (Node 24.21).
+ */
+export type Limits = AbortSignal | readonly AbortSignal[];
+
+const listOf = (limits: Limits): readonly AbortSignal[] => (limits instanceof AbortSignal ? [limits] : limits);
+
+export const isOver = (limits: Limits): boolean => listOf(limits).some(({ aborted }) => aborted);
+
+/** Calls the listener at the end of any of them, at least once; `dispose` takes it back. */
+export function whenOver(limits: Limits, listener: () => void): Disposable {
+  const signals = listOf(limits);
+  for (const signal of signals) {
+    signal.addEventListener('abort', listener, { once: true });
+  }
+  return {
+    dispose: () => {
+      for (const signal of signals) {
+        signal.removeEventListener('abort', listener);
+      }
+    },
+  };
+}
 
 /**
  * A snapshot at once, and another whenever something changed and the snapshot differs. Changes that come while the
@@ -6,7 +31,7 @@ import { type Clock, Emitter, type Event } from '../../base/index.ts';
  */
 export async function* watchSnapshots<T>(
   onChanged: Event<void>,
-  signal: AbortSignal,
+  limits: Limits,
   snapshot: () => T,
   /** Two snapshots with one fingerprint are the same: an equal value, or a list of the very same objects. */
   fingerprint: (value: T) => unknown,
@@ -17,11 +42,10 @@ export async function* watchSnapshots<T>(
     isDirty = true;
     wake();
   });
-  const abort = (): void => wake();
-  signal.addEventListener('abort', abort, { once: true });
+  const ending = whenOver(limits, () => wake());
   let last: unknown;
   try {
-    while (!signal.aborted) {
+    while (!isOver(limits)) {
       if (!isDirty) {
         await new Promise<void>((resolve) => {
           wake = resolve;
@@ -38,7 +62,7 @@ export async function* watchSnapshots<T>(
     }
   } finally {
     void subscription.dispose();
-    signal.removeEventListener('abort', abort);
+    void ending.dispose();
   }
 }
 
@@ -104,11 +128,11 @@ export function deltasOf<T>(items: () => Items<T>): () => Delta<T> | undefined {
 /** The changes themselves, one after the other; those that come while the reader is busy are joined. */
 export async function* watchDeltas<T>(
   onChanged: Event<void>,
-  signal: AbortSignal,
+  limits: Limits,
   next: () => T | undefined,
 ): AsyncGenerator<T> {
   let count = 0;
-  for await (const delta of watchSnapshots(onChanged, signal, next, () => String(count++))) {
+  for await (const delta of watchSnapshots(onChanged, limits, next, () => String(count++))) {
     if (delta !== undefined) {
       yield delta;
     }

@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import type { Clock, Disposable } from '../../base/index.ts';
 import { type StreamInfo, serializeConnId, wire } from '../../protocol/index.ts';
 import type { TunnelHandlers, TunnelStream } from '../../protocol/transport/index.ts';
+import { isOver, type Limits, whenOver } from '../state/watch.ts';
 
 export interface WaitingStream {
   readonly stream: TunnelStream;
@@ -33,17 +34,17 @@ export class DialWatchers {
     return this.#queues.has(sessionId);
   }
 
-  async *watch(sessionId: string, signal: AbortSignal): AsyncGenerator<wire.DialRequest> {
+  async *watch(sessionId: string, limits: Limits): AsyncGenerator<wire.DialRequest> {
     const queue: Queue = { requests: [], wake: () => undefined };
     this.#queues.set(sessionId, queue);
-    // With the signal and not with the loop: that may hang on a request that nobody reads any more.
+    // With the limits and not with the loop: that may hang on a request that nobody reads any more.
     const abort = (): void => {
       this.#leave(sessionId, queue);
       queue.wake();
     };
-    signal.addEventListener('abort', abort, { once: true });
+    const ending = whenOver(limits, abort);
     try {
-      while (!signal.aborted && this.#queues.get(sessionId) === queue) {
+      while (!isOver(limits) && this.#queues.get(sessionId) === queue) {
         const request = queue.requests.shift();
         if (request) {
           yield request;
@@ -54,7 +55,7 @@ export class DialWatchers {
         }
       }
     } finally {
-      signal.removeEventListener('abort', abort);
+      void ending.dispose();
       this.#leave(sessionId, queue);
     }
   }
