@@ -4,8 +4,14 @@ import type { Caller } from '../tunnel/diverter.ts';
 import type { Diversion } from './diversion.ts';
 import { Tap, type TapDeps } from './tap.ts';
 
-/** Copies of one port that are open, and of those the ones that no developer's side has taken yet. */
+/**
+ * Copies of one port that are open; and of those the ones that wait for the developer's side: to be taken, or to be ended after
+ * all was said. A program that keeps up has a few of them for some milliseconds.
+ */
 const limits = { open: 256, waiting: 32 };
+/** A copy of small words is read in pieces of so long: each piece costs the whole way, whatever is in it. */
+const gatherMs = 5;
+const smallBytes = 4_096;
 /** Full once, it stays so for this long at least: changing over is not free either. */
 const restMs = 250;
 const logPeriodMs = 10_000;
@@ -47,6 +53,10 @@ export class Copies implements Disposable {
       for (const tap of taps) {
         tap.write(chunk);
       }
+      if (chunk.length < smallBytes) {
+        copy.pause();
+        this.#deps.clock.after(gatherMs, () => copy.resume());
+      }
     });
     copy.on('end', () => {
       for (const tap of taps) {
@@ -61,18 +71,19 @@ export class Copies implements Disposable {
   }
 
   open(caller: Caller, diversion: Diversion, onOver: () => void = () => undefined): Tap {
-    let isWaiting = true;
-    this.#waiting++;
-    const decided = (): void => {
-      this.#waiting -= isWaiting ? 1 : 0;
-      isWaiting = false;
+    let isWaiting = false;
+    const wait = (waits: boolean): void => {
+      this.#waiting += Number(waits) - Number(isWaiting);
+      isWaiting = waits;
       this.#look();
     };
+    wait(true);
     const tap = new Tap(this.#deps, caller, diversion, {
-      onTaken: decided,
+      onTaken: () => wait(false),
+      onSaid: () => wait(true),
       onOver: () => {
         this.#open.delete(tap);
-        decided();
+        wait(false);
         onOver();
       },
     });

@@ -19,6 +19,8 @@ export interface TapDeps {
 export interface TapHooks {
   /** The developer's side has it. */
   readonly onTaken?: () => void;
+  /** Everything was said, and the developer's program has not ended yet. */
+  readonly onSaid?: () => void;
   readonly onOver?: () => void;
 }
 
@@ -122,6 +124,7 @@ export class Tap {
     if (this.#isEnded && !this.#isOver && !this.#linger && stream && this.#queue.length === 0) {
       stream.endSend();
       this.#linger = this.#deps.clock.after(lingerMs, () => this.#giveUp());
+      this.#hooks.onSaid?.();
     }
   }
 
