@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -271,50 +270,35 @@ void pair_handle(struct side *side, uint32_t events) {
   update(&pair->side[1]);
 }
 
-/* Ports that may be had for connections; the kernel's own, as it has them at the start. */
-static int first_port = 32768, last_port = 60999;
-static atomic_uint turns;
-/* Others may have so many in a row. */
-#define PORT_TRIES 128
+/* Ports to look in at a time. */
+#define WINDOW 64
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
 
-void pairs_prepare(void) {
-  FILE *range = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
-  int first, last;
-  if (range && fscanf(range, "%d %d", &first, &last) == 2 && first > 0 && last >= first && last < 65536) {
-    first_port = first;
-    last_port = last;
-  }
-  if (range) fclose(range);
-  atomic_store(&turns, (unsigned)(relay_now() * 1e6));
-}
+/* The kernel's usual range. Where a pod has another one, what is outside of that is not heard. */
+static const unsigned first_port = 32768, last_port = 60999;
 
 /*
  * The side that ends first keeps its port for a minute (TIME_WAIT, RFC 9293 section 3.3.2), and that is us whenever a caller
- * ends first. Left to the kernel, looking for a free one soon takes more than all the rest, and after 28,000 connections
- * in a minute there is none. So ports are taken in turn; and since nothing here leaves the machine, one may be used again
- * after a second: the kernel does so for what is bound to the loopback device (tcp_tw_reuse).
+ * ends first. After some thousand connections looking for a free port takes the kernel more than all the rest, so it
+ * looks in a few at a time, in turn. Older kernels than Linux 6.3 do not know this, and look by themselves. No port is
+ * bound by number: the kernel would give it to nobody else, the application among them.
  */
-static void take_port(int fd, const struct target *target) {
-  struct sockaddr_storage own = {.ss_family = target->address.ss_family};
-  in_port_t port = htons(first_port + atomic_fetch_add(&turns, 1) % (last_port - first_port + 1));
-  if (own.ss_family == AF_INET6) ((struct sockaddr_in6 *)&own)->sin6_port = port;
-  else ((struct sockaddr_in *)&own)->sin_port = port;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-  /* One that is listened on: the kernel finds another when it connects. */
-  if (bind(fd, (void *)&own, target->length)) return;
+static void look_in_turn(int fd) {
+  static atomic_uint turns;
+  unsigned low = first_port + WINDOW * (atomic_fetch_add(&turns, 1) % ((last_port - first_port + 1) / WINDOW));
+  uint32_t range = (low + WINDOW - 1) << 16 | low;
+  setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, sizeof range);
 }
 
-/* Answers a socket, or -1 with errno. */
-static int try_to_connect(const struct target *target, int *is_connecting, int in_turn) {
+/* A connection that is made within the machine is often there when `connect` returns, although it says otherwise. */
+static int try_to_connect(const struct target *target, int in_turn, int *is_connecting) {
   int fd = socket(target->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-  if (in_turn) {
-    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", sizeof "lo");
-    take_port(fd, target);
-  }
+  if (in_turn) look_in_turn(fd);
   int failed = connect(fd, (const void *)&target->address, target->length);
-  /* A connection that is made within the machine is often there, although it says otherwise. */
   if (failed && errno == EINPROGRESS) failed = connect(fd, (const void *)&target->address, target->length);
   *is_connecting = failed && errno == EALREADY;
   if (!failed || errno == EALREADY || errno == EISCONN) return fd;
@@ -325,12 +309,8 @@ static int try_to_connect(const struct target *target, int *is_connecting, int i
 }
 
 static int connect_to(const struct target *target, int *is_connecting) {
-  for (int tries = 0; tries < PORT_TRIES; tries++) {
-    int fd = try_to_connect(target, is_connecting, 1);
-    if (fd >= 0 || errno == ECONNREFUSED) return fd;
-    if (errno != EADDRNOTAVAIL) break;
-  }
-  return try_to_connect(target, is_connecting, 0);
+  int fd = try_to_connect(target, 1, is_connecting);
+  return fd < 0 && errno == EADDRNOTAVAIL ? try_to_connect(target, 0, is_connecting) : fd;
 }
 
 /* A pair of this connection and a new one; 0 when there is no room or no way, and then nothing has happened. */

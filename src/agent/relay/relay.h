@@ -36,7 +36,7 @@ struct pair {
   double deadline;
 };
 
-/* The application behind a port, at an address of this pod. */
+/* The application behind a port. */
 struct target {
   struct sockaddr_storage address;
   socklen_t length;
@@ -49,7 +49,6 @@ extern atomic_int relay_pairs;
 double relay_now(void);
 
 /* pairs.c: all of it in the relay's thread, but for `pair_open`. */
-void pairs_prepare(void);
 struct pair *pair_open(int caller, const struct target *target);
 void pair_add(struct pair *pair);
 /* A copy of what the caller says, to be read at the descriptor that is answered; -1 when there is none. Before

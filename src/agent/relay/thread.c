@@ -146,7 +146,6 @@ int relay_start(void) {
   wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = 0};
   if (relay_epoll < 0 || wake < 0 || epoll_ctl(relay_epoll, EPOLL_CTL_ADD, wake, &event)) return 0;
-  pairs_prepare();
   atomic_store(&is_running, 1);
   if (!pthread_create(&thread, 0, run, 0)) return 1;
   atomic_store(&is_running, 0);
