@@ -12,7 +12,7 @@ import { buildRelay } from '../../src/agent/relay/build.mjs';
 import { loadRelay, type Relay } from '../../src/agent/relay/relay.ts';
 import { Diverter } from '../../src/agent/tunnel/diverter.ts';
 import { Scope, silentLogger, systemClock } from '../../src/base/index.ts';
-import { waitFor } from '../cluster/shell.ts';
+import { run, waitFor } from '../cluster/shell.ts';
 
 // What passes through an agent, with the relay in C and with the one in JavaScript: nobody may notice either.
 const limit = { timeout: 60_000 };
@@ -206,6 +206,45 @@ for (const kind of ['native', 'JavaScript'] as const) {
     }
   });
 }
+
+// In a network with 64 ports for connections. The application ends first, so that its caller's port is free at once.
+const fewPorts = `
+  const net = require('node:net');
+  const relay = require(process.argv[1]);
+  const served = [];
+  const app = net.createServer((socket) => { served.push(socket); socket.on('error', () => {}).write('x'); });
+  const call = (number) => new Promise((resolve, reject) => {
+    // To each of the two addresses there are 64 ports for callers, too.
+    const socket = net.connect({ port: 8000, host: number === 65 ? '127.0.0.1' : '::1' });
+    socket.once('data', resolve).once('error', reject).once('connect', () => { if (number === 65) served[0].end(); });
+  });
+  app.listen(8001, '127.0.0.1', () => {
+    const server = net.createServer().listen(8000, '::', async () => {
+      relay.start();
+      const door = relay.addDoor(server._handle.fd, Uint8Array.of(127, 0, 0, 1), 8001, 10000);
+      server.close();
+      relay.setOpen(door, true);
+      const all = Array.from({ length: 64 }, (_, index) => call(index + 1));
+      await Promise.all(all).then(() => call(65)).then(() => console.log('all answered'), (error) => console.log(error.code));
+      process.exit(0);
+    });
+  });`;
+
+test('native: a caller for whom no port is left waits until there is one', limit, async () => {
+  const namespace = 'nf-few-ports';
+  const inside = (...command: string[]): Promise<string> =>
+    run('ip', ['netns', 'exec', namespace, ...command], { timeoutMs: 30_000 });
+  await run('ip', ['netns', 'delete', namespace]).catch(() => undefined);
+  await run('ip', ['netns', 'add', namespace]);
+  try {
+    await inside('ip', 'link', 'set', 'lo', 'up');
+    await inside('sysctl', '-qw', 'net.ipv4.ip_local_port_range=40000 40063');
+    const output = await inside(process.execPath, '-e', fewPorts, join(folder, 'relay.node'));
+    assert.equal(output.trim(), 'all answered');
+  } finally {
+    await run('ip', ['netns', 'delete', namespace]);
+  }
+});
 
 test('a relay that is stopped resets what is open', limit, async () => {
   const passing = await start(native, serve);

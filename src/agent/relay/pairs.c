@@ -313,12 +313,14 @@ static int connect_to(const struct target *target, int *is_connecting) {
   return fd < 0 && errno == EADDRNOTAVAIL ? try_to_connect(target, 0, is_connecting) : fd;
 }
 
-/* A pair of this connection and a new one; 0 when there is no room or no way, and then nothing has happened. */
+/* A pair of this connection and a new one; 0, with errno, when there is no room or no way, and then nothing has happened. */
 struct pair *pair_open(int caller, const struct target *target) {
   struct pair *pair = calloc(1, sizeof *pair);
   int fd = pair ? connect_to(target, &pair->is_connecting) : -1;
   if (fd < 0) {
+    int why = errno;
     free(pair);
+    errno = why;
     return 0;
   }
   pair->side[0] = (struct side){.pair = pair, .fd = caller, .pipe = {-1, -1}};

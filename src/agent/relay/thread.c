@@ -21,6 +21,9 @@
 struct door {
   struct target target;
   int fd, is_used, is_open, is_resting;
+  /* A caller for whom no port was left, while the door rests; -1 for nobody. */
+  int held;
+  double held_until;
 };
 
 int relay_epoll = -1;
@@ -55,42 +58,64 @@ static void watch_door(struct door *door, int operation) {
   epoll_ctl(relay_epoll, operation, door->fd, &event);
 }
 
-/* A caller that cannot be served is reset, as by an application that is not there. */
-static void join(const struct door *door, int caller) {
-  struct pair *pair = pair_open(caller, &door->target);
-  if (pair) {
-    pair_add(pair);
-    return;
-  }
+static void reset_caller(int caller) {
   setsockopt(caller, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
   close(caller);
 }
 
+/* A caller that cannot be served is reset, as by an application that is not there. Answers 0 when he has to wait: all
+   ports to the application are taken, until connections of a minute ago are forgotten. */
+static int join(const struct door *door, int caller) {
+  struct pair *pair = pair_open(caller, &door->target);
+  if (pair) pair_add(pair);
+  else if (errno == EADDRNOTAVAIL) return 0;
+  else reset_caller(caller);
+  return 1;
+}
+
+/* They wait in the kernel's queue; asked at once again it would say the same. */
+static void rest(struct door *door) {
+  watch_door(door, EPOLL_CTL_DEL);
+  door->is_resting = rests = 1;
+}
+
 static void accept_at(struct door *door) {
   pthread_mutex_lock(&lock);
-  for (int i = 0; i < ACCEPTS && door->is_open; i++) {
+  for (int i = 0; i < ACCEPTS && door->is_open && !door->is_resting; i++) {
     int is_full = atomic_load(&relay_pairs) >= MAX_PAIRS;
     int caller = is_full ? -1 : accept4(door->fd, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC);
     int why = is_full ? EMFILE : errno;
-    if (caller >= 0) join(door, caller);
-    else if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
-      /* They wait in the kernel's queue; asked at once again it would say the same. */
-      watch_door(door, EPOLL_CTL_DEL);
-      door->is_resting = rests = 1;
-      break;
-    } else if (why == EAGAIN) break;
+    if (caller >= 0 && !join(door, caller)) {
+      door->held = caller;
+      door->held_until = relay_now() + door->target.milliseconds / 1e3;
+      rest(door);
+    } else if (caller < 0 && (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM)) rest(door);
+    else if (caller < 0 && why == EAGAIN) break;
   }
   pthread_mutex_unlock(&lock);
 }
 
+/* Answers whether nobody waits at this door any more. */
+static int serve_held(struct door *door) {
+  if (door->held < 0) return 1;
+  if (relay_now() > door->held_until) reset_caller(door->held);
+  else if (!join(door, door->held)) return 0;
+  door->held = -1;
+  return 1;
+}
+
 static void wake_doors(void) {
   pthread_mutex_lock(&lock);
+  rests = 0;
   for (struct door *door = doors; door < doors + MAX_DOORS; door++) {
     if (!door->is_used || !door->is_resting) continue;
+    if (!serve_held(door)) {
+      rests = 1;
+      continue;
+    }
     door->is_resting = 0;
-    watch_door(door, EPOLL_CTL_ADD);
+    if (door->is_open) watch_door(door, EPOLL_CTL_ADD);
   }
-  rests = 0;
   pthread_mutex_unlock(&lock);
 }
 
@@ -185,7 +210,7 @@ int door_add(int fd, const struct target *target) {
   pthread_mutex_lock(&lock);
   for (int i = 0; i < MAX_DOORS && door < 0; i++)
     if (!doors[i].is_used) {
-      doors[i] = (struct door){.target = *target, .fd = fd, .is_used = 1};
+      doors[i] = (struct door){.target = *target, .fd = fd, .is_used = 1, .held = -1};
       door = i;
     }
   pthread_mutex_unlock(&lock);
@@ -196,6 +221,7 @@ void door_remove(int door) {
   door_set_open(door, 0);
   pthread_mutex_lock(&lock);
   if (doors[door].is_used) {
+    if (doors[door].held >= 0) reset_caller(doors[door].held);
     doors[door].is_used = 0;
     close(doors[door].fd);
   }
@@ -207,8 +233,8 @@ void door_set_open(int number, int is_open) {
   pthread_mutex_lock(&lock);
   if (door->is_used && door->is_open != is_open) {
     door->is_open = is_open;
-    if (is_open || !door->is_resting) watch_door(door, is_open ? EPOLL_CTL_ADD : EPOLL_CTL_DEL);
-    door->is_resting = 0;
+    /* One that rests is looked at when it has rested, as it is then. */
+    if (!door->is_resting) watch_door(door, is_open ? EPOLL_CTL_ADD : EPOLL_CTL_DEL);
   }
   pthread_mutex_unlock(&lock);
 }
