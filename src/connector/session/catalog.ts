@@ -68,7 +68,8 @@ export class Catalog implements Disposable {
     const known = this.#workloads.get(namespace) ?? new Map<string, WorkloadView>();
     this.#workloads.set(namespace, known);
     for (const { type, workload } of events) {
-      if (!workload) {
+      // A traffic-manager of 2.20 answers with the client's own namespace, whatever it was asked for.
+      if (!workload || (workload.namespace !== '' && workload.namespace !== namespace)) {
         continue;
       }
       const kind = kindNames[workload.kind] ?? 'Workload';
