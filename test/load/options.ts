@@ -19,7 +19,7 @@ const defaults = {
   workloads: '1000',
   attachments: '100',
   namespaces: '10',
-  memory: '128Mi',
+  memory: '192Mi',
 };
 
 export function parseLoadOptions(args: readonly string[]): LoadOptions {

@@ -92,7 +92,7 @@ export class Answer {
     }
     const status: OutgoingHttpHeaders = {
       'grpc-status': String(error?.code ?? 0),
-      ...(error ? { 'grpc-message': encodeURIComponent(error.rawMessage) } : {}),
+      ...(error ? { 'grpc-message': encodeURIComponent(error.rawMessage.toWellFormed()) } : {}),
     };
     if (stream.headersSent) {
       stream.once('wantTrailers', () => stream.sendTrailers(status));
@@ -122,17 +122,21 @@ export class Answer {
     void this.limit?.dispose();
     this.limit = undefined;
     this.#controller.abort();
+    // One that waits for its reader does not hear the signal, and would hold on to what it listens to.
+    const messages = this.#messages;
+    this.#messages = undefined;
+    messages?.return?.().catch(() => undefined);
   }
 
   #next(): void {
-    this.#messages?.next().then(this.#take, this.fail);
+    this.#messages?.next().then(this.#take).catch(this.fail);
   }
 
   readonly #take = ({ done, value }: IteratorResult<unknown>): void => {
     if (done) {
       this.end();
     } else if (this.#isOver) {
-      void this.#messages?.return?.();
+      this.#close();
     } else if (this.#write(value)) {
       this.#next();
     } else {

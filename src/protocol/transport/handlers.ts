@@ -101,11 +101,11 @@ export class Handlers implements ServiceRouter {
       );
     }
     const { output } = handler.spec.method;
-    this.#invoke(handler, incoming, answer.signal).then(
-      ({ stream, message }) =>
+    this.#invoke(handler, incoming, answer.signal)
+      .then(({ stream, message }) =>
         stream ? answer.run(message as AsyncIterable<unknown>, output) : answer.say(message, output),
-      answer.fail,
-    );
+      )
+      .catch(answer.fail);
   }
 
   async #invoke(handler: Handler, { headers, caller, read }: IncomingCall, signal: AbortSignal): Promise<AnyResponse> {

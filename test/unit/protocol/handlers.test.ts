@@ -18,6 +18,7 @@ let session: ClientHttp2Session;
 let client: ReturnType<typeof createClient<typeof wire.Manager>>;
 let seen: string[] = [];
 let aborted = Promise.withResolvers<void>();
+let ended = Promise.withResolvers<void>();
 let sent = 0;
 
 const noted =
@@ -67,8 +68,18 @@ before(async () => {
             if (namespace === 'wrong') {
               throw new TypeError('a secret');
             }
-            for (; namespace === 'endless' && !signal.aborted; sent++) {
-              yield delta('x'.repeat(100_000));
+            try {
+              for (; namespace === 'endless' && !signal.aborted; sent++) {
+                yield delta('x'.repeat(100_000));
+              }
+            } finally {
+              ended.resolve();
+            }
+            if (namespace === 'impossible') {
+              yield { events: [{ workload: { desiredReplicas: 1.5 } }] };
+            }
+            if (namespace === 'half a sign') {
+              throw new ConnectError('\ud83d', Code.NotFound);
             }
             if (namespace === 'long') {
               await aborted.promise;
@@ -87,6 +98,7 @@ beforeEach(() => {
   seen = [];
   sent = 0;
   aborted = Promise.withResolvers<void>();
+  ended = Promise.withResolvers<void>();
 });
 after(async () => {
   session.destroy();
@@ -209,6 +221,14 @@ test('a reader that does not read makes the watch wait', limit, async () => {
   assert.ok(sent < 200, `${sent} messages of 100 KB`);
   stream.close();
   await aborted.promise;
+  // It stands at a message that nobody takes: it has to be told, or what it listens to would hold it for good.
+  await ended.promise;
+});
+
+test('what cannot be said fails its own call alone', limit, async () => {
+  assert.deepEqual(await namesOf('impossible'), ['a', 'b', 'Internal: internal error']);
+  assert.deepEqual(await namesOf('half a sign'), ['a', 'b', 'NotFound: \ufffd']);
+  assert.deepEqual(await namesOf('all'), ['a', 'b', 'c']);
 });
 
 for (const [what, bytes, head, status] of [
