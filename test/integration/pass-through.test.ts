@@ -238,7 +238,7 @@ test('native: a caller for whom no port is left waits until there is one', limit
   await run('ip', ['netns', 'add', namespace]);
   try {
     await inside('ip', 'link', 'set', 'lo', 'up');
-    await inside('sysctl', '-qw', 'net.ipv4.ip_local_port_range=40000 40063');
+    await inside('sh', '-c', 'echo 40000 40063 > /proc/sys/net/ipv4/ip_local_port_range');
     const output = await inside(process.execPath, '-e', fewPorts, join(folder, 'relay.node'));
     assert.equal(output.trim(), 'all answered');
   } finally {
