@@ -50,3 +50,4 @@ export { malformed, needMore, type Read, readValue } from './result.ts';
 export { type Backoff, backoffMs, defaultBackoff, type RetryOptions, retry } from './retry.ts';
 export { reverseAddress, reverseName } from './reverse.ts';
 export { Scope } from './scope.ts';
+export { Seldom } from './seldom.ts';

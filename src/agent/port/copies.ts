@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import type { Disposable } from '../../base/index.ts';
+import { type Disposable, Seldom } from '../../base/index.ts';
 import type { Caller } from '../tunnel/diverter.ts';
 import type { Diversion } from './diversion.ts';
 import { Tap, type TapDeps } from './tap.ts';
@@ -14,7 +14,6 @@ const gatherMs = 5;
 const smallBytes = 4_096;
 /** Full once, it stays so for this long at least: changing over is not free either. */
 const restMs = 250;
-const logPeriodMs = 10_000;
 
 /**
  * The copies that are made of the connections to one port. A tunnel for each costs more than the connection itself, so where
@@ -24,15 +23,16 @@ export class Copies implements Disposable {
   readonly #deps: TapDeps;
   readonly #onChanged: () => void;
   readonly #open = new Set<Tap>();
+  readonly #line: Seldom;
   #waiting = 0;
   #isFull = false;
   #rest: Disposable | undefined;
-  #silentUntilMs = Number.NEGATIVE_INFINITY;
 
   /** `onChanged` is called when it becomes full, and when there is room again. */
   constructor(deps: TapDeps, onChanged: () => void) {
     this.#deps = deps;
     this.#onChanged = onChanged;
+    this.#line = new Seldom(deps.clock);
   }
 
   /** Nothing more is copied for now. */
@@ -112,12 +112,9 @@ export class Copies implements Disposable {
     }
   }
 
-  /** A flood must not become a flood of lines. */
   #note(): void {
-    const { clock, log } = this.#deps;
-    if (clock.nowMs() >= this.#silentUntilMs) {
-      this.#silentUntilMs = clock.nowMs() + logPeriodMs;
-      log.info('too many connections at once for a wiretap: some are not copied', {
+    if (this.#line.next() !== undefined) {
+      this.#deps.log.info('too many connections at once for a wiretap: some are not copied', {
         open: this.#open.size,
         waiting: this.#waiting,
       });

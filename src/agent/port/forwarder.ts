@@ -139,14 +139,15 @@ export class Forwarder implements Disposable {
 
   /** The connection passes through the relay, which copies what the caller says; undefined where it cannot. */
   #copied(socket: Socket): Readable | undefined {
-    const { relay, hasApp, containerPort } = this.#options;
-    return hasApp !== false && this.#isUntouched(socket)
+    const { relay, containerPort } = this.#options;
+    return this.#mayLeave(socket)
       ? relay?.copy(socket, appIp(this.#options), containerPort, appDialTimeoutMs)
       : undefined;
   }
 
-  #isUntouched(socket: Socket): boolean {
-    return !socket.destroyed && socket.listenerCount('data') === 0;
+  /** There is an application, and nobody here needs the bytes. */
+  #mayLeave(socket: Socket): boolean {
+    return this.#options.hasApp !== false && !socket.destroyed && socket.listenerCount('data') === 0;
   }
 
   /** False when the application has to answer. */
@@ -191,9 +192,8 @@ export class Forwarder implements Disposable {
 
   /** `said` was read from the caller already, and may be all of it. */
   async #passThrough(socket: Socket, said?: Buffer): Promise<void> {
-    const { clock, containerPort, hasApp, relay } = this.#options;
-    // A copy needs the bytes here.
-    const mayLeave = hasApp !== false && said === undefined && this.#isUntouched(socket);
+    const { clock, containerPort, relay } = this.#options;
+    const mayLeave = said === undefined && this.#mayLeave(socket);
     if (mayLeave && relay?.pass(socket, appIp(this.#options), containerPort, appDialTimeoutMs)) {
       return;
     }

@@ -77,8 +77,8 @@ class NativeRelay implements Relay {
   }
 
   pass(socket: Socket, address: IpBytes, port: number, timeoutMs: number): boolean {
-    const fd = descriptorOf(socket);
-    if (fd === undefined || socket.bytesRead > 0 || !this.#addon.pass(fd, address, port, timeoutMs)) {
+    const fd = untouched(socket);
+    if (fd === undefined || !this.#addon.pass(fd, address, port, timeoutMs)) {
       return false;
     }
     // Closes our descriptor only: neither a FIN nor a reset leaves while the relay has another.
@@ -87,11 +87,8 @@ class NativeRelay implements Relay {
   }
 
   copy(socket: Socket, address: IpBytes, port: number, timeoutMs: number): Readable | undefined {
-    const fd = descriptorOf(socket);
-    if (fd === undefined || socket.bytesRead > 0) {
-      return undefined;
-    }
-    const [isJoined, copy] = this.#addon.copy(fd, address, port, timeoutMs);
+    const fd = untouched(socket);
+    const [isJoined, copy] = fd === undefined ? [false, -1] : this.#addon.copy(fd, address, port, timeoutMs);
     if (!isJoined) {
       return undefined;
     }
@@ -149,6 +146,9 @@ class NativeDoor implements Door {
     }
   }
 }
+
+/** Undefined where bytes of the caller's are here already. */
+const untouched = (socket: Socket): number | undefined => (socket.bytesRead > 0 ? undefined : descriptorOf(socket));
 
 /** Node keeps it where it has been for ten years, without a public name. */
 function descriptorOf(socket: Socket | Server): number | undefined {

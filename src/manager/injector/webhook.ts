@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { Socket } from 'node:net';
-import { type Clock, type Logger, plainAddress } from '../../base/index.ts';
+import { type Clock, type Logger, plainAddress, Seldom } from '../../base/index.ts';
 import type { V1Pod } from '../../kube/index.ts';
 import { badRequest } from '../errors.ts';
 import type { WebhookCertificate } from './certificate.ts';
@@ -39,8 +39,6 @@ const maxNameLength = 253;
 /** The API server gives up after ten seconds; who takes longer for a head or a handshake is not it. */
 const requestTimeoutMs = 10_000;
 const headTimeoutMs = 5_000;
-/** A flood must not become a flood of lines. */
-const logPeriodMs = 10_000;
 
 /** The agent-injector: HTTPS on the webhook's port. Whatever goes wrong, the pod is admitted unchanged. */
 export function createWebhook(options: WebhookOptions): { listen(): Promise<void>; close(): void } {
@@ -194,15 +192,11 @@ export function parseReview(text: string): AdmissionReview {
 
 /** One line in a while, with how many more there were: strangers decide how often. */
 function limitedLog({ clock, log }: Pick<WebhookOptions, 'clock' | 'log'>) {
-  let silentUntilMs = 0;
-  let more = 0;
+  const line = new Seldom(clock);
   return (what: string, address: string | undefined, error?: unknown): void => {
-    if (clock.nowMs() < silentUntilMs) {
-      more++;
-      return;
+    const more = line.next();
+    if (more !== undefined) {
+      log.info('a caller was refused', { what, address: plainAddress(address), more, ...(error ? { error } : {}) });
     }
-    log.info('a caller was refused', { what, address: plainAddress(address), more, ...(error ? { error } : {}) });
-    silentUntilMs = clock.nowMs() + logPeriodMs;
-    more = 0;
   };
 }

@@ -2,10 +2,9 @@ import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { create, type DescMessage, toBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { Disposable } from '../../base/index.ts';
+import { cancelCode, framed } from './message.ts';
 
-const prefixBytes = 5;
 const head = { ':status': 200, 'content-type': 'application/grpc+proto' } as const;
-const cancelCode = 8;
 
 /** Of messages that go to many callers, as they leave. */
 const frames = new WeakMap<object, Buffer | undefined>();
@@ -23,11 +22,7 @@ function frameOf(value: object, output: DescMessage): Buffer {
   if (known) {
     return known;
   }
-  const message = toBinary(output, create(output, value as Record<string, unknown>));
-  const frame = Buffer.allocUnsafeSlow(prefixBytes + message.length);
-  frame[0] = 0;
-  frame.writeUInt32BE(message.length, 1);
-  frame.set(message, prefixBytes);
+  const frame = framed(toBinary(output, create(output, value as Record<string, unknown>)));
   if (frames.has(value)) {
     frames.set(value, frame);
   }

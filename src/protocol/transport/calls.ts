@@ -11,10 +11,10 @@ import {
 } from '@bufbuild/protobuf';
 import { Code, ConnectError, type StreamResponse, type Transport, type UnaryResponse } from '@connectrpc/connect';
 import { ChunkList, systemClock, viewOf } from '../../base/index.ts';
+import { cancelCode, framed, prefixBytes } from './message.ts';
 
 /** 4 MiB is what stock peers accept; a snapshot of thousands of workloads must fit too. */
 const maxMessageBytes = 64 * 1024 * 1024;
-const prefixBytes = 5;
 /** Messages of a watch that its reader has not taken; beyond them the peer waits. */
 const maxQueued = 64;
 
@@ -121,7 +121,7 @@ class Call {
     );
     const cancel = (code: Code, why: string) => (): void => {
       this.#settle(new ConnectError(why, code));
-      this.#stream.close(8);
+      this.#stream.close(cancelCode);
     };
     const abort = cancel(Code.Canceled, 'the call was cancelled');
     signal?.addEventListener('abort', abort, { once: true });
@@ -148,10 +148,7 @@ class Call {
   }
 
   send(message: Uint8Array): void {
-    const prefix = new Uint8Array(prefixBytes);
-    viewOf(prefix).setUint32(1, message.length);
-    this.#stream.write(prefix);
-    this.#stream.end(message);
+    this.#stream.end(framed(message));
   }
 
   async *messages(): AsyncGenerator<Uint8Array> {
@@ -177,7 +174,7 @@ class Call {
   /** For a reader that leaves early. */
   cancel(): void {
     if (this.#outcome === 'open') {
-      this.#stream.close(8);
+      this.#stream.close(cancelCode);
     }
   }
 
@@ -187,7 +184,7 @@ class Call {
       const length = viewOf(prefix).getUint32(1);
       if (prefix[0] !== 0 || length > maxMessageBytes) {
         this.#settle(new ConnectError('the peer sent a message that is not understood', Code.Internal));
-        this.#stream.close(8);
+        this.#stream.close(cancelCode);
         return;
       }
       if (this.#chunks.length < prefixBytes + length) {

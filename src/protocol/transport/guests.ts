@@ -1,4 +1,4 @@
-import { type Clock, isLoopback, type Logger } from '../../base/index.ts';
+import { type Clock, isLoopback, type Logger, Seldom } from '../../base/index.ts';
 import type { Caller } from './caller.ts';
 
 /** Of the whole server: hundreds of clients with two each, and an agent in every pod of a thousand workloads. */
@@ -7,12 +7,10 @@ const maxSessions = 5_000;
 const maxSessionsOfOne = 128;
 /** Tunnels that nobody has vouched for yet: thousands may be opened in one turn. */
 const maxTunnelsOfOne = 4_096;
-/** Calls that are being served: a thousand names, and a watch of each namespace. Each costs some 65 KB while it lasts. */
+/** Calls that are being served: a thousand names, and a watch of each namespace. */
 const maxCallsOfOne = 2_048;
 /** Bodies of requests that are still on their way. */
 const maxBodyBytes = 32 * 1024 * 1024;
-/** A flood must not become a flood of lines. */
-const logPeriodMs = 10_000;
 
 /** Given back once; more often does nothing. */
 export type Leave = () => void;
@@ -36,7 +34,7 @@ export class Guests {
   readonly #clock: Clock;
   readonly #log: Logger | undefined;
   readonly #guests = new Map<Caller | string, Guest>();
-  readonly #silentUntil = new Map<string, { readonly ms: number; more: number }>();
+  readonly #lines = new Map<string, Seldom>();
   #sessions = 0;
   #bodyBytes = 0;
 
@@ -100,14 +98,12 @@ export class Guests {
 
   /** One line of a kind in a while, with how many more there were. */
   note(what: string, { address }: Caller, fields: Readonly<Record<string, unknown>> = {}): void {
-    const nowMs = this.#clock.nowMs();
-    const silent = this.#silentUntil.get(what);
-    if (silent && nowMs < silent.ms) {
-      silent.more++;
-      return;
+    const line = this.#lines.get(what) ?? new Seldom(this.#clock);
+    this.#lines.set(what, line);
+    const more = line.next();
+    if (more !== undefined) {
+      this.#log?.info('a caller was refused', { what, address, more, ...fields });
     }
-    this.#silentUntil.set(what, { ms: nowMs + logPeriodMs, more: 0 });
-    this.#log?.info('a caller was refused', { what, address, more: silent?.more ?? 0, ...fields });
   }
 
   #guest(caller: Caller): Guest {

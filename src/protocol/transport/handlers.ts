@@ -19,8 +19,8 @@ import { parseTimeout } from '@connectrpc/connect/protocol-grpc';
 import { type Clock, viewOf } from '../../base/index.ts';
 import { Answer } from './answer.ts';
 import { type Caller, callerKey } from './caller.ts';
+import { prefixBytes } from './message.ts';
 
-const prefixBytes = 5;
 /** A timer cannot be set for longer; a call that may take weeks has no limit. */
 const maxTimeoutMs = 2 ** 31 - 1;
 

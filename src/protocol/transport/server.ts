@@ -5,6 +5,7 @@ import { type Caller, callerOf } from './caller.ts';
 import { type TunnelService, tunnelPaths } from './client.ts';
 import { Guests, type Leave } from './guests.ts';
 import { Handlers, type ServiceRouter } from './handlers.ts';
+import { cancelCode } from './message.ts';
 import {
   connectionWindowBytes,
   keepAlive,
@@ -25,7 +26,6 @@ const maxRequestBytes = 4 * 1024 * 1024;
 const firstWordMs = 15_000;
 /** NGHTTP2_REFUSED_STREAM: nothing was done, which gRPC reads as “unavailable”. */
 const refusedCode = 7;
-const cancelCode = 8;
 
 export interface GrpcServerOptions {
   readonly clock: Clock;
@@ -69,7 +69,6 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     if (!guard) {
       stream.close(refusedCode);
     } else if (isTunnel) {
-      // They never meet the request and response objects of Node's compatibility layer, which cost a third of a connection.
       options.acceptTunnel(new TunnelStream(stream, true, () => guard.release()), headers, caller);
     } else {
       stream.once('end', () => guard.heard());

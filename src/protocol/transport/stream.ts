@@ -2,9 +2,8 @@ import type { ClientHttp2Stream, Http2Stream, IncomingHttpHeaders, ServerHttp2St
 import { concatBytes, type NearfieldError } from '../../base/index.ts';
 import { callRefused, errorCodeFromGrpc, malformedStream, streamBroken } from '../errors.ts';
 import { TunnelDecoder, tunnelCode, tunnelHeader, tunnelMessage } from '../tunnel/index.ts';
+import { cancelCode } from './message.ts';
 
-/** NGHTTP2_CANCEL: the stream is not wanted any more. */
-const cancelCode = 8;
 const emptyBody = new Uint8Array(0);
 /** Below, one write of a copy is cheaper than two. */
 const smallBodyBytes = 256;
