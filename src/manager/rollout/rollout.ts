@@ -1,16 +1,12 @@
-import { type Clock, type Logger, sleep, toError, withTimeout } from '../../base/index.ts';
+import { type Clock, type Logger, sleep } from '../../base/index.ts';
 import { type Kube, kinds, type V1Pod } from '../../kube/index.ts';
 import type { SidecarConfig } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
-import { agentDidNotArrive, evictionRefused, redirectFailed } from '../errors.ts';
+import { evictionRefused } from '../errors.ts';
 import { annotation } from '../injector/annotations.ts';
 import { saysTheSame } from '../injector/config.ts';
-import { initContainerName, redirectedKeys } from '../injector/redirect.ts';
 import type { Store } from '../state/store.ts';
 
-export const agentArrivalMs = 30_000;
-/** Together with the arrival below what clients wait for an intercept. */
-const recreationLimitMs = 8_000;
 const evictionPeriodMs = 500;
 /** A budget is counted anew some time after a pod became ready. What says no for longer, says no for good. */
 const deploymentBlockedMs = 2_000;
@@ -31,7 +27,7 @@ const kindOfWorkload = {
 } as const;
 
 /** True when a pod runs with exactly this configuration (undefined: with no agent at all). */
-function hasConfig(pod: V1Pod, config: SidecarConfig | undefined): boolean {
+export function hasConfig(pod: V1Pod, config: SidecarConfig | undefined): boolean {
   const present = pod.metadata?.annotations?.[annotation.config];
   return config && present !== undefined ? saysTheSame(present, config) : present === undefined && !config;
 }
@@ -137,129 +133,4 @@ async function waitGone(
 
 function isReady(pod: V1Pod): boolean {
   return pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') === true;
-}
-
-/**
- * Resolves when an agent with this configuration is here; without one, any. Errors: `manager.agent-did-not-arrive`, with
- * what the pods say; `manager.redirect-failed`.
- */
-export async function waitForAgent(
-  deps: RolloutDeps,
-  workload: Workload,
-  config: SidecarConfig | undefined,
-  signal?: AbortSignal,
-): Promise<void> {
-  const { store, view } = deps;
-  const wasRefused = refusalOf(view, workload);
-  const isDone = (): boolean => {
-    const refused = refusalOf(view, workload);
-    if (refused && refused !== wasRefused) {
-      throw agentDidNotArrive(workload.name, refused);
-    }
-    return store.agentsOf(workload.name, workload.namespace).some(({ info }) => {
-      const pod = view.pods.items.get(`${info.namespace}/${info.podName}`);
-      return !config || !pod || pod.metadata?.uid !== info.podUid || isCurrent(pod, workload.name, config);
-    });
-  };
-  try {
-    await until(deps, { limitMs: agentArrivalMs, what: `the arrival of an agent of ${workload.name}`, isDone }, signal);
-  } catch (error) {
-    if (toError(error).code !== 'deadline_exceeded' || toError(error).reason === 'manager.agent-did-not-arrive') {
-      throw error;
-    }
-    const troubles = podTroubles(view.podsOf(workload));
-    throw agentDidNotArrive(workload.name, [refusalOf(view, workload), troubles].filter(Boolean).join('; '));
-  }
-}
-
-/** Whether a pod is what the configuration makes of it. One that is ending may still have an agent; nothing counts on it. */
-function isCurrent(pod: V1Pod, workload: string, config: SidecarConfig): boolean {
-  if (pod.metadata?.deletionTimestamp || !hasConfig(pod, config)) {
-    return false;
-  }
-  if (redirectedKeys(config).length === 0) {
-    return true;
-  }
-  const status = pod.status?.initContainerStatuses?.find(({ name }) => name === initContainerName);
-  const ended = status?.state?.terminated;
-  if (ended?.message) {
-    throw redirectFailed(workload, ended.message);
-  }
-  return ended !== undefined;
-}
-
-/** Resolves when no pod of another configuration is left; after a while in any case, since there may be many. */
-export async function untilRecreated(
-  deps: RolloutDeps,
-  workload: Workload,
-  config: SidecarConfig,
-  signal?: AbortSignal,
-): Promise<void> {
-  const isDone = (): boolean => deps.view.podsOf(workload, { withEnding: true }).every((pod) => hasConfig(pod, config));
-  const limit = { limitMs: recreationLimitMs, what: `the end of the other pods of ${workload.name}`, isDone };
-  await until(deps, limit, signal).catch((error: unknown) => {
-    if (toError(error).code !== 'deadline_exceeded') {
-      throw error;
-    }
-    deps.log.info('attached while other pods are still there', { workload: workload.name });
-  });
-}
-
-interface Wait {
-  readonly limitMs: number;
-  readonly what: string;
-  readonly isDone: () => boolean;
-}
-
-/** Looks whenever the cluster or its agents change. */
-function until(
-  { store, view, clock }: RolloutDeps,
-  { limitMs, what, isDone }: Wait,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const wait = (limit: AbortSignal): Promise<void> =>
-    new Promise<void>((resolve, reject) => {
-      const end = (): void => {
-        for (const subscription of subscriptions) {
-          void subscription.dispose();
-        }
-      };
-      const check = (): void => {
-        try {
-          if (isDone()) {
-            end();
-            resolve();
-          }
-        } catch (error) {
-          end();
-          reject(error);
-        }
-      };
-      const subscriptions = [store.onChanged(check), view.onChanged(check)];
-      limit.addEventListener('abort', () => {
-        end();
-        reject(limit.reason);
-      });
-      check();
-    });
-  return withTimeout(clock, limitMs, what, wait, signal);
-}
-
-/** Why the cluster makes no pod at all for a workload: a quota, a policy. */
-function refusalOf(view: ClusterView, { name, namespace, kind }: Workload): string {
-  const conditions = view.workload(name, namespace, kind)?.object.status?.conditions ?? [];
-  return conditions.find(({ type, status }) => type === 'ReplicaFailure' && status === 'True')?.message ?? '';
-}
-
-/** What keeps pods from starting, in the cluster's own words. */
-function podTroubles(pods: readonly V1Pod[]): string {
-  const texts = pods.flatMap((pod) => [
-    ...(pod.status?.conditions ?? [])
-      .filter(({ status, message }) => status === 'False' && message)
-      .map(({ message }) => message ?? ''),
-    ...(pod.status?.containerStatuses ?? []).map(
-      ({ state }) => state?.waiting?.message ?? state?.waiting?.reason ?? '',
-    ),
-  ]);
-  return [...new Set(texts.filter(Boolean))].slice(0, 3).join('; ');
 }

@@ -9,7 +9,9 @@ import { type Demand, type PlanOptions, planSidecar } from '../injector/plan.ts'
 import { forbiddingLevel, redirectedBy, redirectedKeys } from '../injector/redirect.ts';
 import { portTargets } from '../injector/targets.ts';
 import type { InjectPolicy } from '../options.ts';
-import { recreatePods, untilRecreated, waitForAgent } from '../rollout/rollout.ts';
+import { untilRecreated, waitForAgent } from '../rollout/arrival.ts';
+import { recreateWithAgent } from '../rollout/missed.ts';
+import { recreatePods } from '../rollout/rollout.ts';
 import type { Store } from '../state/store.ts';
 import { isHolding } from './claims.ts';
 import { replacedIn, wantedReplaced } from './replaced.ts';
@@ -159,7 +161,7 @@ export class Sidecars implements Disposable {
     const recreation = this.#recreate(workload, config);
     try {
       await Promise.race([
-        waitForAgent(this.#deps, workload, config, signal),
+        waitForAgent(this.#deps, workload, () => this.#wantedNow(key, config), signal),
         recreation.then(() => new Promise<never>(() => undefined)),
       ]);
       this.#proven.set(key, config);
@@ -174,6 +176,12 @@ export class Sidecars implements Disposable {
       }
       throw error;
     }
+  }
+
+  /** What a later attachment made of a configuration, if that has all of it too. */
+  #wantedNow(key: string, config: SidecarConfig): SidecarConfig {
+    const present = this.#configs.get(key);
+    return present && hasAllOf(present, config) ? present : config;
   }
 
   /** Pods that cannot be what was asked for become again what they were. */
@@ -269,7 +277,11 @@ export class Sidecars implements Disposable {
     if (running?.text === text && nowMs - running.sinceMs < recreationMs) {
       return running.promise;
     }
-    const promise = recreatePods(this.#deps, workload, config, this.#controller.signal);
+    const { signal } = this.#controller;
+    const isWanted = (): boolean => JSON.stringify(this.#configs.get(key)) === text;
+    const promise = config
+      ? recreateWithAgent(this.#deps, { workload, config, isWanted }, signal)
+      : recreatePods(this.#deps, workload, undefined, signal);
     this.#recreations.set(key, { text, sinceMs: nowMs, promise });
     promise.catch((error: unknown) => {
       this.#recreations.delete(key);
@@ -300,3 +312,10 @@ export class Sidecars implements Disposable {
 }
 
 const keyOf = ({ kind, namespace, name }: Workload): string => `${kind}/${namespace}/${name}`;
+
+/** Whether a configuration takes away and redirects whatever the other one does. */
+const hasAllOf = (config: SidecarConfig, other: SidecarConfig): boolean =>
+  isSubset(redirectedKeys(other), redirectedKeys(config)) && isSubset(replacedIn(other), replacedIn(config));
+
+const isSubset = (part: readonly string[], whole: readonly string[]): boolean =>
+  part.every((each) => whole.includes(each));

@@ -3,7 +3,9 @@ import { beforeEach, test } from 'node:test';
 import { isReason, NearfieldError, silentLogger } from '../../../src/base/index.ts';
 import type { KubeObject } from '../../../src/kube/index.ts';
 import { type Demand, planSidecar } from '../../../src/manager/injector/plan.ts';
-import { recreatePods, waitForAgent } from '../../../src/manager/rollout/rollout.ts';
+import { waitForAgent } from '../../../src/manager/rollout/arrival.ts';
+import { recreateWithAgent } from '../../../src/manager/rollout/missed.ts';
+import { recreatePods } from '../../../src/manager/rollout/rollout.ts';
 import { Store } from '../../../src/manager/state/store.ts';
 import type { SidecarConfig } from '../../../src/protocol/index.ts';
 import { deployment, FakeCluster, planOptions, podOf, service, webService } from './fake-cluster.ts';
@@ -34,9 +36,11 @@ function start(cluster: FakeCluster, demand: Demand = {}) {
   const config = planSidecar(cluster.view, cluster.workload('web'), planOptions, demand);
   return {
     config,
+    inject: (isWanted = () => true) =>
+      recreateWithAgent(deps, { workload: cluster.workload('web'), config, isWanted }, never),
     recreate: (wanted: SidecarConfig | undefined = config) =>
       recreatePods(deps, cluster.workload('web'), wanted, never),
-    wait: (signal?: AbortSignal) => waitForAgent(deps, cluster.workload('web'), config, signal),
+    wait: (signal?: AbortSignal) => waitForAgent(deps, cluster.workload('web'), () => config, signal),
   };
 }
 
@@ -204,4 +208,67 @@ test('a pod whose configuration has its keys in another order is not replaced', 
   cluster.put(podOf('web', '1', { config: JSON.stringify(reordered) }));
   await recreate();
   assert.deepEqual(cluster.calls, []);
+});
+
+/** As the Deployment's controller does: what the template made before goes, and one of now comes. */
+function rollOut(cluster: FakeCluster, suffix: string, config?: SidecarConfig): void {
+  const old = [...cluster.view.pods.items.values()];
+  cluster.put(podOf('web', suffix, config ? { config: JSON.stringify(config) } : {}));
+  for (const pod of old) {
+    cluster.remove(pod as KubeObject);
+  }
+}
+
+test('a pod that came without its agent, as the injector could not be asked yet, is re-created', async () => {
+  const cluster = new FakeCluster(deployment(), webService(), podOf('web', '1'));
+  const { inject, config } = start(cluster);
+  let rollouts = 0;
+  cluster.reaction = () => {
+    rollouts++;
+    rollOut(cluster, `${rollouts + 1}`, rollouts === 3 ? config : undefined);
+  };
+  const done = inject();
+  await pass(5_000);
+  await done;
+  assert.equal(rollouts, 3);
+  assert.equal(clock.timers, 0);
+});
+
+test('of an injector that is never asked a workload is not rolled out for ever, and the wait says why', async () => {
+  const cluster = new FakeCluster(deployment(), webService(), podOf('web', '1'));
+  const { inject, wait } = start(cluster);
+  let rollouts = 0;
+  cluster.reaction = () => rollOut(cluster, `${++rollouts + 1}`);
+  const failed = assert.rejects(wait(), /the API server does not reach the agent-injector/);
+  const done = inject();
+  await pass(31_000);
+  await Promise.all([done, failed]);
+  assert.equal(rollouts, 4);
+});
+
+test('what came without its agent stays as it is once nobody wants one any more', async () => {
+  const cluster = new FakeCluster(deployment(), webService(), podOf('web', '1'));
+  const { inject } = start(cluster);
+  cluster.reaction = () => rollOut(cluster, '2');
+  const done = inject(() => cluster.calls.length === 0);
+  await pass(5_000);
+  await done;
+  assert.equal(cluster.calls.length, 1);
+});
+
+test('the only pod of a StatefulSet is not taken for missed while there is none', async () => {
+  const { set, pod } = statefulSet();
+  const cluster = new FakeCluster(set, webService(), pod);
+  const { inject, config } = start(cluster);
+  cluster.reaction = () => cluster.remove(pod);
+  let isDone = false;
+  const done = inject().then(() => {
+    isDone = true;
+  });
+  await pass(2_000);
+  assert.equal(isDone, false);
+  const annotations = { 'telepresence.io/agent-config': JSON.stringify(config) };
+  cluster.put({ ...pod, metadata: { ...pod.metadata, uid: 'next', annotations } } as typeof pod);
+  await done;
+  assert.deepEqual(cluster.calls, ['evict web-0']);
 });

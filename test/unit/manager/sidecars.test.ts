@@ -115,3 +115,19 @@ test('what fails later leaves the configuration with which an agent came before'
   await failed;
   assert.deepEqual(redirectedKeys(await sidecars.configOf(web())), []);
 });
+
+test('who waits for an agent gets the one that a later attachment asked more of', async () => {
+  const cluster = new FakeCluster(deployment(), numeric(), podOf('web', '1'));
+  const { sidecars, web, store } = start(cluster);
+  const first = sidecars.ensureAgent(web(), never);
+  await settled();
+  const second = sidecars.ensureAgent(web(), never, interceptSpec({ serviceName: 'web' }));
+  await settled();
+  const config = await sidecars.configOf(web());
+  assert.deepEqual(redirectedKeys(config), ['8080/TCP']);
+  const pod = podOf('web', '2', { config: JSON.stringify(config) });
+  const initContainerStatuses = [{ name: 'tel-agent-init', state: { terminated: { exitCode: 0 } } }];
+  cluster.put({ ...pod, status: { ...pod.status, initContainerStatuses } } as typeof pod);
+  store.addAgent('agent:2', agentInfo({ podName: 'web-abc-2', podUid: 'uid-web-2' }));
+  await Promise.all([first, second]);
+});
