@@ -13,7 +13,7 @@ const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 const addons = {
   linux: {
     compiler: 'gcc',
-    source: 'linux.c',
+    sources: ['linux.c', 'shortcut.c'],
     name: 'tun-linux.node',
     program: 'nearfield-daemon',
     flags: ['-fPIC', '-shared', '-s'],
@@ -21,7 +21,7 @@ const addons = {
   },
   darwin: {
     compiler: 'clang',
-    source: 'darwin.c',
+    sources: ['darwin.c'],
     name: 'tun-darwin.node',
     program: 'nearfield-daemon',
     flags: ['-fPIC', '-bundle', '-undefined', 'dynamic_lookup'],
@@ -29,7 +29,7 @@ const addons = {
   },
   win32: {
     compiler: 'gcc',
-    source: 'windows.c',
+    sources: ['windows.c'],
     name: 'tun-windows.node',
     program: 'nearfield-daemon.exe',
     flags: ['-shared', '-s'],
@@ -56,9 +56,9 @@ async function prepare(target) {
 
 export async function buildAddon() {
   await mkdir('dist', { recursive: true });
-  const { compiler, source, name, flags, libraries } = addonOf(process.platform);
+  const { compiler, sources, name, flags, libraries } = addonOf(process.platform);
   const common = ['-O2', '-Wall', '-Wextra', `-I${headers}`];
-  const files = ['-o', `dist/${name}`, `src/daemon/tun/addon/${source}`];
+  const files = ['-o', `dist/${name}`, ...sources.map((source) => `src/daemon/tun/addon/${source}`)];
   await run(compiler, [...common, ...flags, ...files, ...libraries]);
 }
 

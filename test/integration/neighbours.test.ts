@@ -48,7 +48,8 @@ for (const { name, address, bracketed, ping } of families) {
   };
 
   test(`a container reaches the cluster by TCP over ${name}, and its bytes arrive unchanged`, limit, async () => {
-    assert.deepEqual(await flows({ bytes: 100_001, count: 20 }), { opened: 20, right: 20, errors: {} });
+    // Over IPv4 most of it goes the short way.
+    assert.deepEqual(await flows({ bytes: 1_000_001, count: 20 }), { opened: 20, right: 20, errors: {} });
     const answer = await machine.run([...inBox, 'curl', '-sS', '--max-time', '10', `http://${bracketed}/`]);
     assert.equal(answer, 'here');
   });

@@ -58,7 +58,7 @@ export function describeStatus(status: DaemonStatus): string {
     `windows: ${clients}`,
     `network: ${device ? `${device}, ${subnets.join(' ')}` : 'none'}`,
     ...(dns ? [`names: ${dns.localAddress} (${resolver ?? 'unknown'})`] : []),
-    `flows: ${flows.tcp} TCP (${flows.halfOpen} half open), ${flows.udp} UDP`,
+    `flows: ${flows.tcp} TCP (${flows.halfOpen} half open, ${flows.short} in the kernel), ${flows.udp} UDP`,
     `dropped: ${dropped.join(', ') || 'nothing'}`,
   ].join('\n');
 }

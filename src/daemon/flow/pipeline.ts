@@ -11,6 +11,7 @@ import { Fragments } from './fragments.ts';
 import { Gate } from './gate.ts';
 import { rewriteBack, rewriteOutward } from './nat.ts';
 import { Replies } from './replies.ts';
+import { Shortcuts } from './shortcuts.ts';
 import { type Flow, FlowTable } from './table.ts';
 import { equalAt } from './tuple-table.ts';
 import { UdpFlows } from './udp.ts';
@@ -18,6 +19,8 @@ import { UdpFlows } from './udp.ts';
 export interface PipelineDeps {
   readonly device: TunDevice;
   readonly clock: Clock;
+  /** After how many packets a flow goes the short way, where the device has one; a few unless given. */
+  readonly shortcutAfter?: number;
 }
 
 /** A closed flow stays until late segments have passed. */
@@ -37,6 +40,7 @@ export class Pipeline implements Disposable {
   readonly #inner = new PacketView();
   readonly #drops = new Drops();
   readonly #table = new FlowTable();
+  readonly #shortcuts: Shortcuts;
   readonly #writer: PacketWriter;
   readonly #replies: Replies;
   readonly #gate: Gate;
@@ -52,6 +56,7 @@ export class Pipeline implements Disposable {
   constructor(deps: PipelineDeps) {
     this.#deps = deps;
     const drops = this.#drops;
+    this.#shortcuts = new Shortcuts(deps.device.shortcut, deps.shortcutAfter);
     this.#writer = new PacketWriter(deps.device, (count) => drops.add('device-full', count));
     this.#replies = new Replies(this.#writer);
     const common = {
@@ -76,8 +81,9 @@ export class Pipeline implements Disposable {
     this.#carriers = carriers;
   }
 
-  get flows(): { readonly tcp: number; readonly udp: number; readonly halfOpen: number } {
-    return { tcp: this.#table.size, udp: this.#udp.size, halfOpen: this.#gate.size };
+  /** `short`: of TCP's, those whose packets do not come here. */
+  get flows(): { readonly tcp: number; readonly udp: number; readonly halfOpen: number; readonly short: number } {
+    return { tcp: this.#table.size, udp: this.#udp.size, halfOpen: this.#gate.size, short: this.#shortcuts.size };
   }
 
   get drops(): Readonly<Record<string, number>> {
@@ -112,7 +118,7 @@ export class Pipeline implements Disposable {
     this.#echoes.forgetAll(carrier);
     for (const flow of this.#table.all()) {
       if (flow.carrier === carrier) {
-        flow.isOrphan = true;
+        this.#orphan(flow);
       }
     }
     this.flush();
@@ -244,13 +250,20 @@ export class Pipeline implements Disposable {
   #track(flow: Flow, flags: number, side: 1 | 2): void {
     flow.lastSeenMs = this.#nowMs;
     if (flags & tcpFlag.rst) {
-      flow.state = 'closing';
+      this.#closing(flow);
     } else if (flags & tcpFlag.fin) {
       flow.finished |= side;
       if (flow.finished === 3) {
-        flow.state = 'closing';
+        this.#closing(flow);
       }
+    } else {
+      this.#shortcuts.count(flow);
     }
+  }
+
+  #closing(flow: Flow): void {
+    flow.state = 'closing';
+    this.#shortcuts.end(flow);
   }
 
   #answer(carrier: Carrier, id: number, result: DialResult): void {
@@ -264,7 +277,16 @@ export class Pipeline implements Disposable {
   #ended(carrier: Carrier, id: number): void {
     const flow = this.#table.byId(id);
     if (flow?.carrier === carrier) {
-      flow.isOrphan = true;
+      this.#orphan(flow);
+    }
+  }
+
+  /** From now on its packets say how long it is of use. */
+  #orphan(flow: Flow): void {
+    flow.isOrphan = true;
+    if (flow.isShort) {
+      flow.lastSeenMs = this.#deps.clock.nowMs();
+      this.#shortcuts.end(flow);
     }
   }
 

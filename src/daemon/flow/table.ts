@@ -26,6 +26,10 @@ export interface Flow extends Tuple<Flow> {
   lastSeenMs: number;
   /** The connector's stream is over. */
   isOrphan: boolean;
+  /** That came through the daemon since it is open. */
+  packets: number;
+  /** The kernel rewrites it. */
+  isShort: boolean;
   nextBack: Flow | undefined;
 }
 
@@ -113,6 +117,8 @@ export class FlowTable {
       finished: 0,
       lastSeenMs: nowMs,
       isOrphan: false,
+      packets: 0,
+      isShort: false,
       next: undefined,
       nextBack: undefined,
     };

@@ -175,7 +175,7 @@ export class MachineNetwork {
     const [first] = all;
     return {
       subnets: [...new Set(all.flatMap(({ subnets }) => subnets.map(formatSubnet)))],
-      flows: up?.pipeline.flows ?? { tcp: 0, udp: 0, halfOpen: 0 },
+      flows: up?.pipeline.flows ?? { tcp: 0, udp: 0, halfOpen: 0, short: 0 },
       drops: up?.pipeline.drops ?? {},
       conditions: [...this.#conditions],
       ...(up ? { device: up.device.name, resolver: up.resolver.kind } : {}),

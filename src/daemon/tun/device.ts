@@ -10,9 +10,21 @@ export interface PacketBatch {
   readonly count: number;
 }
 
+/** Addresses and ports as they stand in an IPv4 packet without options, from byte 12 of its header. */
+export const shortcutBytes = 12;
+
+/** Where the kernel itself gives the packets of known TCP flows their other addresses: the daemon does not see them. */
+export interface Shortcut {
+  /** Packets with `from` get `to` instead, `shortcutBytes` each. Never those that begin or end a connection. False: no room. */
+  put(from: Uint8Array, to: Uint8Array): boolean;
+  remove(from: Uint8Array): void;
+}
+
 /** A point-to-point device that carries IP packets. The batch is the device's: whoever keeps a packet copies it. */
 export interface TunDevice {
   readonly name: string;
+  /** Undefined where the system has none. */
+  readonly shortcut?: Shortcut | undefined;
   /** Called once. The handler may write from within. */
   start(handler: (batch: PacketBatch) => void): void;
   /** Offset and length pairs into `buffer`, offload headers included. Answers how many were not taken. */

@@ -122,7 +122,7 @@ export const daemonStatusSchema = v.object({
       ),
     }),
   ),
-  flows: v.object({ tcp: count, udp: count, halfOpen: count }),
+  flows: v.object({ tcp: count, udp: count, halfOpen: count, short: count }),
   /** Packets dropped, by reason. */
   drops: v.record(v.string(), count),
   rssBytes: count,

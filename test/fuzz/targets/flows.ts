@@ -51,7 +51,7 @@ interface ModelCarrier extends Carrier {
 class Model {
   readonly #device = new OffloadDevice();
   readonly #clock = new HandClock();
-  readonly #pipeline = new Pipeline({ device: this.#device, clock: this.#clock });
+  readonly #pipeline = new Pipeline({ device: this.#device, clock: this.#clock, shortcutAfter: 2 });
   readonly #carriers = [this.#carrier(7_000), this.#carrier(7_001)] as const;
   #asked: DialFrame[] = [];
   #tcp: ModelFlow[] = [];
@@ -81,7 +81,8 @@ class Model {
     this.#udp = [];
     this.#asked = [];
     this.#device.written.splice(0);
-    assert.deepEqual(this.#pipeline.flows, { tcp: 0, udp: 0, halfOpen: 0 });
+    assert.deepEqual(this.#pipeline.flows, { tcp: 0, udp: 0, halfOpen: 0, short: 0 });
+    assert.equal(this.#device.shortcut.size, 0);
     this.#isFirstHere = true;
     this.#pipeline.carriers = this.#carriers;
   }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { formatIp, parseSubnet } from '../../../src/base/index.ts';
 import type { Carrier } from '../../../src/daemon/flow/carrier.ts';
 import { Pipeline } from '../../../src/daemon/flow/pipeline.ts';
-import { FakeTun } from '../../../src/daemon/tun/fake.ts';
+import { FakeShortcut, FakeTun } from '../../../src/daemon/tun/fake.ts';
 import type { DialFrame, DialResult } from '../../../src/protocol/index.ts';
 import { datagram, ip, segment } from '../../unit/daemon/packets.ts';
 import { HandClock } from '../../unit/manager/hand-clock.ts';
@@ -42,9 +42,9 @@ function wellFormed(random: Random): Uint8Array {
 
 /** The pipeline: no throw, right checksums out for right checksums in, and nothing left when all is over. */
 export function openNatTarget(): Target {
-  const device = new FakeTun();
+  const device = new FakeTun(new FakeShortcut());
   const clock = new HandClock();
-  const pipeline = new Pipeline({ device, clock });
+  const pipeline = new Pipeline({ device, clock, shortcutAfter: 2 });
   let asked: DialFrame[] = [];
   const carrier: Carrier = {
     ask: (frame) => {
@@ -101,6 +101,7 @@ export function openNatTarget(): Target {
         check(false);
       }
       assert.ok(pipeline.flows.tcp <= 50_000 && pipeline.flows.udp <= 10_000);
+      assert.ok(device.shortcut?.size === 2 * pipeline.flows.short && pipeline.flows.short <= pipeline.flows.tcp);
     },
     settle() {
       pipeline.forget(carrier);
@@ -108,7 +109,7 @@ export function openNatTarget(): Target {
       device.written.splice(0);
       assert.deepEqual(
         pipeline.flows,
-        { tcp: 0, udp: 0, halfOpen: 0 },
+        { tcp: 0, udp: 0, halfOpen: 0, short: 0 },
         `flows to ${formatIp(ip('10.100.3.1'))} remain`,
       );
     },

@@ -1,8 +1,10 @@
 import { offloadHeaderBytes, type PacketBatch, slotBytes, type TunDevice } from '../../../src/daemon/tun/device.ts';
+import { FakeShortcut } from '../../../src/daemon/tun/fake.ts';
 
 /** Takes packets with an offload header, gives back what was written. */
 export class OffloadDevice implements TunDevice {
   readonly name = 'fuzz0';
+  readonly shortcut = new FakeShortcut();
   readonly written: { readonly packet: Uint8Array; readonly isPartial: boolean }[] = [];
   readonly #buffer = new Uint8Array(2 * slotBytes);
   readonly #lengths = new Int32Array(2);
@@ -13,6 +15,11 @@ export class OffloadDevice implements TunDevice {
   }
 
   inject(packet: Uint8Array, isPartial = false): void {
+    const short = this.shortcut.rewrite(packet, isPartial);
+    if (short) {
+      this.written.push({ packet: short, isPartial });
+      return;
+    }
     this.#buffer.fill(0, 0, offloadHeaderBytes);
     this.#buffer[0] = isPartial ? 1 : 0;
     this.#buffer.set(packet, offloadHeaderBytes);
