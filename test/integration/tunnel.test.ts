@@ -176,50 +176,61 @@ test('a reader that does not read stops the writer at the far end, and loses not
   socket.destroy();
 });
 
-test('bulk in both directions at once does not stand still', limit, async () => {
+/** Sends eight megabytes, and resolves when as many have come. */
+function pourBothWays(stream: TunnelStream): Promise<void> {
   const total = 8 * 1024 * 1024;
-  const poured = (stream: TunnelStream): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const block = new Uint8Array(65_536);
-      let [sent, received] = [0, 0];
-      const pour = (): void => {
-        while (sent < total) {
-          sent += block.length;
-          if (!stream.sendData(block)) {
-            return;
-          }
+  return new Promise((resolve, reject) => {
+    const block = new Uint8Array(65_536);
+    let [sent, received] = [0, 0];
+    const pour = (): void => {
+      while (sent < total) {
+        sent += block.length;
+        if (!stream.sendData(block)) {
+          return;
         }
-      };
-      stream.start({
-        onControl: () => undefined,
-        onData(slice) {
-          received += slice.length;
-          if (received === total) {
-            resolve();
-          }
-        },
-        onEnd: () => undefined,
-        onDrain: pour,
-        onClose: reject,
-      });
-      pour();
+      }
+    };
+    stream.start({
+      onControl: () => undefined,
+      onData(slice) {
+        received += slice.length;
+        if (received === total) {
+          resolve();
+        }
+      },
+      onEnd: () => undefined,
+      onDrain: pour,
+      onClose: reject,
     });
-  const other = createGrpcServer({
-    clock: systemClock,
-    service: 'manager',
-    routes: () => undefined,
-    acceptTunnel: (stream) => void poured(stream).catch(() => undefined),
+    pour();
   });
-  // As through a port-forward: nothing between the ends takes more than a little.
-  const socket = connect({ port: await other.listen(0, '127.0.0.1'), host: '127.0.0.1' });
-  const [near, far] = duplexPair();
-  socket.pipe(far).pipe(socket);
-  const both = await openHttp2(near, { clock: systemClock });
-  await Promise.all(Array.from({ length: 4 }, () => poured(openTunnel(both, 'manager'))));
-  both.destroy();
-  socket.destroy();
-  await other.close();
-});
+}
+
+for (const [what, isForwarded] of [
+  ['a port-forward', true],
+  ['a bare connection', false],
+] as const) {
+  test(`bulk in both directions at once does not stand still over ${what}`, limit, async (t) => {
+    const other = createGrpcServer({
+      clock: systemClock,
+      service: 'manager',
+      routes: () => undefined,
+      acceptTunnel: (stream) => void pourBothWays(stream).catch(() => undefined),
+    });
+    t.after(() => other.close());
+    const address = { port: await other.listen(0, '127.0.0.1'), host: '127.0.0.1' };
+    const [near, far] = duplexPair();
+    if (isForwarded) {
+      // Nothing between the ends takes more than a little.
+      const socket = connect(address);
+      t.after(() => void socket.destroy());
+      socket.pipe(far).pipe(socket);
+    }
+    const both = await openHttp2(isForwarded ? near : address, { clock: systemClock });
+    t.after(() => both.destroy());
+    await Promise.all(Array.from({ length: 20 }, () => pourBothWays(openTunnel(both, 'manager'))));
+  });
+}
 
 test('a server that gives its sessions up is a reset here, not an end', limit, async () => {
   const other = createGrpcServer({
