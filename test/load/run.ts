@@ -48,6 +48,8 @@ export class Load {
     arrive: new Samples(),
   };
   #isSteady = true;
+  /** Leaves one workload and attaches to the next. */
+  #moving: SimulatedClient | undefined;
   #isOver = false;
   #nextClient = 0;
 
@@ -244,6 +246,14 @@ export class Load {
     if (!holder || !name || !left || !next) {
       return;
     }
+    // Between two attachments it holds none, and is not one that leaves for that.
+    this.#moving = holder;
+    await this.#move(holder, name, left, next).finally(() => {
+      this.#moving = undefined;
+    });
+  }
+
+  async #move(holder: SimulatedClient, name: string, left: WorkloadName, next: WorkloadName): Promise<void> {
     await timed(this.#samples.leave, () => holder.leave(name));
     this.#free.push(left);
     await untilAllSee(
@@ -256,7 +266,7 @@ export class Load {
   }
 
   async #replaceClient(): Promise<void> {
-    const index = this.#clients.findIndex(({ held }) => held.size === 0);
+    const index = this.#clients.findIndex((client) => client.held.size === 0 && client !== this.#moving);
     const [leaving] = index < 0 ? [] : this.#clients.splice(index, 1);
     if (leaving) {
       await leaving.close();
