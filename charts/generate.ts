@@ -89,12 +89,17 @@ const withSubjects = (text: string): string =>
 
 const single = marker('index .Values.namespaces 0');
 
+/** A list of namespaces is stronger. */
+const hasSelector =
+  'and (not .Values.namespaces) (or .Values.namespaceSelector.matchLabels .Values.namespaceSelector.matchExpressions)';
+
 /** Environment variables that are there only when they say something. */
 const optionalVariables = [
   ['.Values.agent.logLevel', 'AGENT_LOG_LEVEL', '.Values.agent.logLevel'],
   ['.Values.agent.resources', 'AGENT_RESOURCES', '.Values.agent.resources | toJson'],
   ['.Values.image.pullSecrets', 'AGENT_IMAGE_PULL_SECRETS', '.Values.image.pullSecrets | toJson'],
   ['.Values.namespaces', 'MANAGED_NAMESPACES', 'join " " .Values.namespaces'],
+  [hasSelector, 'NAMESPACE_SELECTOR', '.Values.namespaceSelector | toJson'],
   ['.Values.requireToken', 'REQUIRE_TOKEN', '"true"'],
   ['.Values.prometheus.port', 'PROMETHEUS_PORT', 'int .Values.prometheus.port'],
 ] as const;
@@ -132,7 +137,15 @@ function webhookTemplate(): string {
     '$1values:\n$1  {{- toYaml .Values.namespaces | nindent __ }}',
   );
   const indent = (/^( +)values:\n +\{\{- toYaml .Values.namespaces/m.exec(some)?.[1]?.length ?? 0) + 2;
-  return `${when('not .Values.namespaces', everywhere)}${when('.Values.namespaces', some.replace('__', String(indent)))}`;
+  const chosen = `        {{- with .Values.namespaceSelector.matchExpressions }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- with .Values.namespaceSelector.matchLabels }}
+      matchLabels:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+`;
+  return `${when('not .Values.namespaces', `${everywhere}${chosen}`)}${when('.Values.namespaces', some.replace('__', String(indent)))}`;
 }
 
 function rolesTemplate(): string {

@@ -30,6 +30,18 @@ const values: Readonly<Record<string, readonly [description: string, schema: obj
     }),
   ],
   namespaces: ['Where the manager works. Empty: everywhere, with cluster-wide roles.', list(name)],
+  namespaceSelector: [
+    'The same by labels of namespaces, as a selector of Kubernetes; instead of namespaces.',
+    object({
+      matchLabels: { type: 'object', additionalProperties: text },
+      matchExpressions: list(
+        object({ key: text, operator: { enum: ['In', 'NotIn', 'Exists', 'DoesNotExist'] }, values: list(text) }, [
+          'key',
+          'operator',
+        ]),
+      ),
+    }),
+  ],
   replicas: ['0 stops it without losing the installation; more than one does not work.', { enum: [0, 1] }],
   logLevel: ['Of the manager, and of agents unless they have their own.', { enum: logLevels }],
   resources: ['Of the manager’s container.', resources],

@@ -13,6 +13,14 @@ export const badRequest = (what: string): NearfieldError => failure('invalid_arg
 export const noSuchWorkload = (name: string, namespace: string): NearfieldError =>
   failure('not_found', 'manager.no-such-workload', `there is no workload ${name} in namespace ${namespace}`);
 
+export const notManaged = (namespace: string): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'manager.not-managed',
+    `the traffic-manager does not work in namespace ${namespace}: its labels are not among those of the installation`,
+    'Ask the owner of the cluster to label the namespace, or to change namespaceSelector.',
+  );
+
 export const notInterceptable = (name: string): NearfieldError =>
   failure(
     'failed_precondition',

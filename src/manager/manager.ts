@@ -5,6 +5,7 @@ import { createGrpcServer, type ServiceRouter } from '../protocol/transport/inde
 import { ClusterView, systemNamespaces } from './cluster/cluster.ts';
 import { createResolver } from './cluster/dns.ts';
 import { clusterDomainOf, clusterInfo, findServiceSubnets } from './cluster/info.ts';
+import { ManagedNamespaces } from './cluster/managed.ts';
 import { AgentGate } from './identity/agents.ts';
 import { createGuard } from './identity/guard.ts';
 import type { PodCallers } from './identity/pods.ts';
@@ -60,6 +61,9 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
   const clusterDomain = clusterDomainOf(deps.resolvConf);
   const serviceSubnets = await findServiceSubnets(kube, view, options.MANAGER_NAMESPACE);
   const watchers = new DialWatchers(clock);
+  const managed = scope.own(
+    new ManagedNamespaces({ kube, clock, log: log.child('cluster'), selector: options.NAMESPACE_SELECTOR }),
+  );
   const plan = {
     managerHost: `traffic-manager.${options.MANAGER_NAMESPACE}`,
     managerPort: options.SERVER_PORT,
@@ -73,6 +77,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
       store,
       clock,
       plan,
+      managed,
       policy: options.AGENT_INJECT_POLICY,
       isListening: (id) => watchers.isListening(id),
       log: log.child('intercept'),
@@ -96,6 +101,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
       managerRoutes({
         store,
         view,
+        managed,
         watchers,
         intercepts,
         gate,

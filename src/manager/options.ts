@@ -1,4 +1,5 @@
 import * as v from 'valibot';
+import { isEmptySelector, labelSelectorSchema } from '../protocol/index.ts';
 import { defaultPolicies, parsePolicies } from './injector/mounts.ts';
 
 const port = (fallback: number) =>
@@ -33,6 +34,11 @@ export const managerOptionsSchema = v.object({
   MANAGED_NAMESPACES: v.pipe(
     v.optional(v.string(), ''),
     v.transform((text) => text.split(/\s+/).filter(Boolean)),
+  ),
+  /** Which namespaces it works in, by their labels. Undefined: all of them. */
+  NAMESPACE_SELECTOR: v.pipe(
+    json(labelSelectorSchema),
+    v.transform((selector) => (selector && !isEmptySelector(selector) ? selector : undefined)),
   ),
   AGENT_LOG_LEVEL: v.optional(v.string()),
   /** Whoever calls has to say who they are. */

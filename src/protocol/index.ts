@@ -71,6 +71,7 @@ export {
   parseDuration,
   policyKey,
 } from './messages/policy.ts';
+export { isEmptySelector, type LabelSelector, labelSelectorSchema, selects } from './messages/selector.ts';
 export {
   agentHealthPort,
   agentMountsRoot,

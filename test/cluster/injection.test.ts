@@ -118,3 +118,20 @@ test('with Never not even who wants one gets one', limit, async () => {
   await core.connect({ kubeconfig: cluster.kubeconfig, namespace });
   await assert.rejects(attach('late'), /gets no traffic-agent: the installation injects none/);
 });
+
+test('a namespace has agents once it has the label that the installation asks for', limit, async () => {
+  await core.disconnect();
+  await install({ namespaceSelector: { matchLabels: { team: 'blue' } } });
+  await core.connect({ kubeconfig: cluster.kubeconfig, namespace });
+  await assert.rejects(attach('plain'), /does not work in namespace injection.*label the namespace/);
+  assert.deepEqual(core.snapshot.namespaces.find(({ name }) => name === namespace)?.workloads, []);
+  await cluster.kubectl('label', 'namespace', namespace, 'team=blue');
+  await attach('plain');
+  await waitFor('a pod with its agent', settleMs, async () => {
+    const names = await cluster.kubectl('-n', namespace, 'get', 'pods', '-l', 'app=plain', '-o', 'jsonpath={..name}');
+    return names.includes('traffic-agent') ? true : undefined;
+  });
+  await waitFor('the workloads', settleMs, async () =>
+    core.snapshot.namespaces.find(({ name }) => name === namespace)?.workloads.length === 0 ? undefined : true,
+  );
+});

@@ -58,6 +58,15 @@ test('helm template with the default values is docs/manifests/nearfield.yaml', a
 
 const choices: readonly (readonly [string, object])[] = [
   ['some namespaces', { namespaces: ['service-a-ns', 'service-b-ns'] }],
+  [
+    'namespaces by their labels',
+    {
+      namespaceSelector: {
+        matchLabels: { team: 'blue' },
+        matchExpressions: [{ key: 'stage', operator: 'NotIn', values: ['production'] }],
+      },
+    },
+  ],
   ['tokens', { requireToken: true }],
   ['tokens in some namespaces', { requireToken: true, namespaces: ['service-a-ns'] }],
   ['a network policy', { networkPolicy: true }],

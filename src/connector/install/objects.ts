@@ -1,4 +1,10 @@
-import { clientConfigKey, configMapName, policyKey } from '../../protocol/index.ts';
+import {
+  clientConfigKey,
+  configMapName,
+  isEmptySelector,
+  type LabelSelector,
+  policyKey,
+} from '../../protocol/index.ts';
 import { type ApiObject, managerLabels, object, ours, type Place, webhookName } from './names.ts';
 import type { InstallOptions } from './options.ts';
 import { clientRoles, clientWorkRole, managerRoles, workRole } from './rbac.ts';
@@ -102,7 +108,12 @@ export function networkPolicy(namespace: string): ApiObject {
 }
 
 /** `Ignore`: an unreachable injector must never keep a pod from starting. The manager fills in its authority. */
-export function webhook({ namespace, namespaces }: Place): ApiObject {
+export function webhook({
+  namespace,
+  namespaces,
+  namespaceSelector = { matchLabels: {}, matchExpressions: [] },
+}: Place & { readonly namespaceSelector?: LabelSelector }): ApiObject {
+  const { matchLabels, matchExpressions } = namespaceSelector;
   const key = 'kubernetes.io/metadata.name';
   const selected =
     namespaces.length === 0
@@ -123,7 +134,10 @@ export function webhook({ namespace, namespaces }: Place): ApiObject {
           sideEffects: 'None',
           timeoutSeconds: 5,
           admissionReviewVersions: ['v1'],
-          namespaceSelector: { matchExpressions: [selected] },
+          namespaceSelector: {
+            ...unlessEmpty('matchLabels', matchLabels),
+            matchExpressions: [selected, ...matchExpressions],
+          },
         },
       ],
     },
@@ -205,6 +219,8 @@ function container(options: InstallOptions): object {
 /** What differs from the manager's own defaults is said; the rest is left out. */
 function environment(options: InstallOptions): [string, string][] {
   const { agent, agentInjector, image, namespaces } = options;
+  // In the order in which Helm writes it.
+  const { matchExpressions, matchLabels } = options.namespaceSelector;
   const chosen: [string, string, boolean][] = [
     ['LOG_LEVEL', options.logLevel, true],
     ['AGENT_IMAGE', agent.image || options.imageReference, true],
@@ -214,6 +230,11 @@ function environment(options: InstallOptions): [string, string][] {
     ['AGENT_RESOURCES', JSON.stringify(agent.resources), !isEmpty(agent.resources)],
     ['AGENT_IMAGE_PULL_SECRETS', JSON.stringify(image.pullSecrets), !isEmpty(image.pullSecrets)],
     ['MANAGED_NAMESPACES', namespaces.join(' '), namespaces.length > 0],
+    [
+      'NAMESPACE_SELECTOR',
+      JSON.stringify({ matchExpressions, matchLabels }),
+      !isEmptySelector(options.namespaceSelector),
+    ],
     ['REQUIRE_TOKEN', 'true', options.requireToken],
     ['PROMETHEUS_PORT', String(options.prometheus.port), options.prometheus.port > 0],
   ];

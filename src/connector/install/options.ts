@@ -1,5 +1,11 @@
 import * as v from 'valibot';
-import { clientConfigSchema, clientVersion, interceptPolicySchema } from '../../protocol/index.ts';
+import {
+  clientConfigSchema,
+  clientVersion,
+  interceptPolicySchema,
+  isEmptySelector,
+  labelSelectorSchema,
+} from '../../protocol/index.ts';
 import { badInstallOptions } from '../errors.ts';
 
 export const defaultManagerNamespace = 'ambassador';
@@ -32,6 +38,8 @@ export const installOptionsSchema = v.strictObject({
   ),
   /** Where the manager works. Empty: everywhere, with cluster-wide roles. */
   namespaces: v.optional(v.array(label), []),
+  /** The same by labels of namespaces, with cluster-wide roles. Instead of `namespaces`. */
+  namespaceSelector: v.optional(labelSelectorSchema, {}),
   /** 0 stops it without losing the installation. More than one does not work: each would know half of the sessions. */
   replicas: v.optional(v.picklist([0, 1]), 1),
   logLevel: v.optional(logLevel, 'info'),
@@ -125,6 +133,9 @@ export function readInstallOptions(given: {
     ...(parsed.issues ?? []).map((issue) => `${v.getDotPath(issue) ?? 'the options'}: ${issue.message}`),
     ...(parsed.success && namesCallers(parsed.output) && !parsed.output.requireToken
       ? ['intercept.allowed: users and groups are known only with requireToken']
+      : []),
+    ...(parsed.success && parsed.output.namespaces.length > 0 && !isEmptySelector(parsed.output.namespaceSelector)
+      ? ['namespaceSelector: namespaces are listed already, and one of the two is enough']
       : []),
     ...(namespace.issues ?? []).map(({ message }) => `namespace: ${message}`),
   ];

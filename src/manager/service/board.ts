@@ -3,6 +3,7 @@ import { type Disposable, Emitter, type Event } from '../../base/index.ts';
 import { wire } from '../../protocol/index.ts';
 import { shared } from '../../protocol/transport/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
+import type { ManagedNamespaces } from '../cluster/managed.ts';
 import type { Store } from '../state/store.ts';
 import { isOver, type Limits, watchSnapshots, whenOver } from '../state/watch.ts';
 import { kindNumbers } from './convert.ts';
@@ -26,8 +27,10 @@ interface Entry {
 export interface BoardDeps {
   readonly view: ClusterView;
   readonly store: Store;
-  /** Either has changed. */
+  /** Any of them has changed. */
   readonly onChanged: Event<void>;
+  /** Default: every namespace. */
+  readonly managed?: Pick<ManagedNamespaces, 'has'> | undefined;
 }
 
 /**
@@ -38,6 +41,7 @@ export class WorkloadBoard implements Disposable {
   readonly #view: ClusterView;
   readonly #store: Store;
   readonly #namespace: string;
+  readonly #managed: BoardDeps['managed'];
   readonly #entries = new Map<string, Entry>();
   readonly #deleted = new Map<
     string,
@@ -55,6 +59,7 @@ export class WorkloadBoard implements Disposable {
     this.#view = deps.view;
     this.#store = deps.store;
     this.#namespace = namespace;
+    this.#managed = deps.managed;
     this.#look();
     this.#subscription = deps.onChanged(() => this.#look());
   }
@@ -115,7 +120,8 @@ export class WorkloadBoard implements Disposable {
     const withAgent = new Set(this.#store.agentsIn(this.#namespace).map(({ info }) => info.name));
     const gone = new Set(this.#entries.keys());
     let isChanged = false;
-    for (const workload of this.#view.workloads(this.#namespace)) {
+    const isManaged = this.#managed?.has(this.#namespace) ?? true;
+    for (const workload of isManaged ? this.#view.workloads(this.#namespace) : []) {
       const key = `${workload.kind}/${workload.name}`;
       gone.delete(key);
       const clients = attached.get(workload.name) ?? [];

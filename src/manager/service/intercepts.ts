@@ -2,7 +2,8 @@ import { create } from '@bufbuild/protobuf';
 import { cancelled, toError } from '../../base/index.ts';
 import { type SidecarConfig, wire } from '../../protocol/index.ts';
 import type { Workload } from '../cluster/cluster.ts';
-import { badRequest, noSuchIntercept, noSuchWorkload, portAlreadyIntercepted } from '../errors.ts';
+import type { ManagedNamespaces } from '../cluster/managed.ts';
+import { badRequest, noSuchIntercept, noSuchWorkload, notManaged, portAlreadyIntercepted } from '../errors.ts';
 import { isSameUser } from '../identity/user.ts';
 import { portTargets } from '../injector/targets.ts';
 import type { ClientSession } from '../state/store.ts';
@@ -15,6 +16,8 @@ const { NO_MECHANISM } = wire.InterceptDispositionType;
 export interface InterceptDeps extends SidecarDeps {
   /** Whether a client's connection stands: it listens for dials. */
   readonly isListening: (sessionId: string) => boolean;
+  /** Default: every namespace. */
+  readonly managed?: Pick<ManagedNamespaces, 'ask'>;
 }
 
 /** What the life of intercepts needs: who has what, and that the workload has its agent. */
@@ -55,7 +58,11 @@ export class Intercepts {
     return this.#sidecars.uninstall(namespace, names);
   }
 
-  find(name: string, namespace: string, kind = ''): Workload {
+  /** Errors: `manager.no-such-workload`, `manager.not-managed`. */
+  async find(name: string, namespace: string, kind = ''): Promise<Workload> {
+    if ((await this.#deps.managed?.ask(namespace)) === false) {
+      throw notManaged(namespace);
+    }
     const workload = this.#deps.view.workload(name, namespace, kind || undefined);
     if (!workload) {
       throw noSuchWorkload(name, namespace);
@@ -107,7 +114,7 @@ export class Intercepts {
   }
 
   async #resolve(client: ClientSession, spec: wire.InterceptSpec) {
-    const workload = this.find(spec.agent, spec.namespace || client.info.namespace, spec.workloadKind);
+    const workload = await this.find(spec.agent, spec.namespace || client.info.namespace, spec.workloadKind);
     const forbidding = await this.#sidecars.forbidding(workload.namespace);
     const targets = portTargets(this.#deps.view, workload);
     const complete = resolveSpec(spec, workload, { targets, forbidding });

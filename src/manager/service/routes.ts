@@ -6,6 +6,7 @@ import { managerName, parseVersion, wire, wireVersion } from '../../protocol/ind
 import { type ServiceRouter, shared } from '../../protocol/transport/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
+import type { ManagedNamespaces } from '../cluster/managed.ts';
 import { badRequest, noSuchIntercept, podIsEnding } from '../errors.ts';
 import type { AgentGate } from '../identity/agents.ts';
 import { type Gate, refusalKey } from '../identity/gate.ts';
@@ -24,6 +25,8 @@ import type { LogControl } from './log-control.ts';
 export interface ServiceDeps {
   readonly store: Store;
   readonly view: ClusterView;
+  /** Default: every namespace. */
+  readonly managed?: Pick<ManagedNamespaces, 'has' | 'onChanged'>;
   readonly watchers: DialWatchers;
   readonly intercepts: Intercepts;
   readonly gate: Gate;
@@ -180,10 +183,13 @@ function checkNames(names: Readonly<Record<string, string>>): void {
   }
 }
 
-function watches({ store, view, watchers, info, logs, config, clock }: ServiceDeps, storeChanged: Event<void>): Impl {
+function watches(deps: ServiceDeps, storeChanged: Event<void>): Impl {
+  const { store, view, managed, watchers, info, logs, config, clock } = deps;
   const viewChanged = gather(view.onChanged, clock, viewGatherMs);
   const infoChanged = joined(viewChanged, config.onChanged);
-  const boards = new WorkloadBoards({ store, view, onChanged: joined(storeChanged, viewChanged) });
+  const changed = joined(storeChanged, viewChanged);
+  const onChanged = managed ? joined(changed, managed.onChanged) : changed;
+  const boards = new WorkloadBoards({ store, view, managed, onChanged });
   const print = (value: unknown): string =>
     JSON.stringify(value, (_, each) => (typeof each === 'bigint' ? String(each) : each));
   /** The same object until it says something else, made once for everybody. */
@@ -296,13 +302,13 @@ function attachments({ store, intercepts }: ServiceDeps): Impl {
     },
     ensureAgent: async ({ session, name, namespace }, { signal }) => {
       const client = store.client(session?.sessionId);
-      const workload = intercepts.find(name, namespace || client.info.namespace);
+      const workload = await intercepts.find(name, namespace || client.info.namespace);
       await intercepts.ensureAgent(workload, signal);
       return { agents: store.agentsOf(workload.name, workload.namespace).map(({ info }) => info) };
     },
-    getAgentConfig: ({ session, name, namespace }) => {
+    getAgentConfig: async ({ session, name, namespace }) => {
       const client = store.client(session?.sessionId);
-      const config = intercepts.planned(intercepts.find(name, namespace || client.info.namespace));
+      const config = intercepts.planned(await intercepts.find(name, namespace || client.info.namespace));
       // JSON is YAML too (YAML 1.2 §1.3): peers read either.
       return { data: new TextEncoder().encode(`${JSON.stringify(config, undefined, 2)}\n`) };
     },

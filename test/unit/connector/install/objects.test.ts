@@ -94,6 +94,20 @@ test('the webhook can never keep a pod from starting, and leaves the cluster’s
   assert.ok(webhooks[0]?.namespaceSelector.matchExpressions[0]?.values.includes('kube-system'));
 });
 
+test('a selector of namespaces is added to what the webhook leaves alone anyway', () => {
+  const chosen = { matchLabels: { team: 'blue' }, matchExpressions: [{ key: 'stage', operator: 'Exists' }] };
+  const { webhooks } = objectsOf({ namespaceSelector: chosen }).find(
+    ({ kind }) => kind === 'MutatingWebhookConfiguration',
+  ) as unknown as { webhooks: { namespaceSelector: { matchLabels: object; matchExpressions: object[] } }[] };
+  const selector = webhooks[0]?.namespaceSelector;
+  assert.deepEqual(selector?.matchLabels, { team: 'blue' });
+  assert.deepEqual(selector?.matchExpressions[1], { key: 'stage', operator: 'Exists', values: [] });
+  assert.throws(
+    () => readInstallOptions({ options: { namespaces: ['a'], namespaceSelector: chosen } }),
+    /one of the two is enough/,
+  );
+});
+
 test('all that is wrong with options is said at once', () => {
   assert.throws(
     () => readInstallOptions({ namespace: 'No!', options: { replicas: 2, nonsense: 1 } }),
