@@ -1,10 +1,13 @@
 import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { create, type DescMessage, toBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
-import type { Disposable } from '../../base/index.ts';
+import { cancelled, type Disposable } from '../../base/index.ts';
 import { cancelCode, framed } from './message.ts';
 
 const head = { ':status': 200, 'content-type': 'application/grpc+proto' } as const;
+
+/** Why the signal of a call that is over fires: made once, for without one each call makes an error with its stack. */
+const callIsOver = cancelled();
 
 /** Of messages that go to many callers, as they leave. */
 const frames = new WeakMap<object, Buffer | undefined>();
@@ -116,7 +119,7 @@ export class Answer {
   #close(): void {
     void this.limit?.dispose();
     this.limit = undefined;
-    this.#controller.abort();
+    this.#controller.abort(callIsOver);
     // One that waits for its reader does not hear the signal, and would hold on to what it listens to.
     const messages = this.#messages;
     this.#messages = undefined;
