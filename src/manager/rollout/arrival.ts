@@ -1,10 +1,9 @@
-import { toError } from '../../base/index.ts';
 import type { V1Pod } from '../../kube/index.ts';
 import type { SidecarConfig } from '../../protocol/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import { agentDidNotArrive, redirectFailed } from '../errors.ts';
 import { initContainerName, redirectedKeys } from '../injector/redirect.ts';
-import { knownPods, missedPods } from './missed.ts';
+import { isMissed, knownPods } from './missed.ts';
 import { hasConfig, type RolloutDeps } from './rollout.ts';
 import { until } from './until.ts';
 
@@ -38,14 +37,11 @@ export async function waitForAgent(
       return !config || !pod || pod.metadata?.uid !== info.podUid || isCurrent(pod, workload.name, config);
     });
   };
-  try {
-    await until(deps, { limitMs: agentArrivalMs, what: `the arrival of an agent of ${workload.name}`, isDone }, signal);
-  } catch (error) {
-    if (toError(error).code !== 'deadline_exceeded' || toError(error).reason === 'manager.agent-did-not-arrive') {
-      throw error;
-    }
-    const isMissed = wanted !== undefined && missedPods(deps, workload, before).length > 0;
-    const why = [refusalOf(view, workload), isMissed ? notAsked : '', podTroubles(view.podsOf(workload))];
+  const limit = { limitMs: agentArrivalMs, what: `the arrival of an agent of ${workload.name}`, isDone };
+  if (!(await until(deps, limit, signal))) {
+    const pods = view.podsOf(workload);
+    const areMissed = wanted !== undefined && pods.some((pod) => isMissed(pod, before));
+    const why = [refusalOf(view, workload), areMissed ? notAsked : '', podTroubles(pods)];
     throw agentDidNotArrive(workload.name, why.filter(Boolean).join('; '));
   }
 }
@@ -75,12 +71,9 @@ export async function untilRecreated(
 ): Promise<void> {
   const isDone = (): boolean => deps.view.podsOf(workload, { withEnding: true }).every((pod) => hasConfig(pod, config));
   const limit = { limitMs: recreationLimitMs, what: `the end of the other pods of ${workload.name}`, isDone };
-  await until(deps, limit, signal).catch((error: unknown) => {
-    if (toError(error).code !== 'deadline_exceeded') {
-      throw error;
-    }
+  if (!(await until(deps, limit, signal))) {
     deps.log.info('attached while other pods are still there', { workload: workload.name });
-  });
+  }
 }
 
 /** Why the cluster makes no pod at all for a workload: a quota, a policy. */

@@ -1,9 +1,8 @@
-import { sleep, toError } from '../../base/index.ts';
+import { sleep } from '../../base/index.ts';
 import type { V1Pod } from '../../kube/index.ts';
 import type { SidecarConfig } from '../../protocol/index.ts';
 import type { Workload } from '../cluster/cluster.ts';
-import { annotation } from '../injector/annotations.ts';
-import { type RolloutDeps, recreatePods } from './rollout.ts';
+import { hasConfig, type RolloutDeps, recreatePods } from './rollout.ts';
 import { until } from './until.ts';
 
 /** Pods are re-created so often again: what is amiss for longer than the start of a traffic-manager stays so. */
@@ -20,11 +19,10 @@ const uidOf = (pod: V1Pod): string | undefined => pod.metadata?.uid;
 export const knownPods = ({ view }: RolloutDeps, workload: Workload): KnownPods =>
   new Set(view.podsOf(workload, { withEnding: true }).map(uidOf));
 
-/** The pods that came since without an agent: the API server could not ask the agent-injector about them. */
-export const missedPods = ({ view }: RolloutDeps, workload: Workload, before: KnownPods): V1Pod[] =>
-  view.podsOf(workload).filter((pod) => !before.has(uidOf(pod)) && !hasAgent(pod));
+/** One that came since without an agent: the API server could not ask the agent-injector about it. */
+export const isMissed = (pod: V1Pod, before: KnownPods): boolean => !before.has(uidOf(pod)) && !hasAgent(pod);
 
-const hasAgent = (pod: V1Pod): boolean => pod.metadata?.annotations?.[annotation.config] !== undefined;
+const hasAgent = (pod: V1Pod): boolean => !hasConfig(pod, undefined);
 
 export interface Injection {
   readonly workload: Workload;
@@ -68,18 +66,16 @@ async function firstMissed(
   before: KnownPods,
   signal: AbortSignal,
 ): Promise<V1Pod | undefined> {
-  const missed = (): V1Pod | undefined => missedPods(deps, workload, before)[0];
+  let missed: V1Pod | undefined;
+  // At every change in the cluster, and finding a workload's pods looks at all there are: once each time.
   const isDone = (): boolean => {
     const pods = deps.view.podsOf(workload);
-    return missed() !== undefined || (pods.length >= replicasOf(deps, workload) && pods.every(hasAgent));
+    missed = pods.find((pod) => isMissed(pod, before));
+    return missed !== undefined || (pods.length >= replicasOf(deps, workload) && pods.every(hasAgent));
   };
   const limit = { limitMs: birthMs, what: `the new pods of ${workload.name}`, isDone };
-  await until(deps, limit, signal).catch((error: unknown) => {
-    if (toError(error).code !== 'deadline_exceeded') {
-      throw error;
-    }
-  });
-  return missed();
+  await until(deps, limit, signal);
+  return missed;
 }
 
 const replicasOf = ({ view }: RolloutDeps, { name, namespace, kind }: Workload): number =>

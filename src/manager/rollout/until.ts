@@ -1,4 +1,4 @@
-import { withTimeout } from '../../base/index.ts';
+import { isReason, withTimeout } from '../../base/index.ts';
 import type { RolloutDeps } from './rollout.ts';
 
 export interface Wait {
@@ -7,12 +7,12 @@ export interface Wait {
   readonly isDone: () => boolean;
 }
 
-/** Looks whenever the cluster or its agents change. Errors: `base.timeout` after the limit, what `isDone` throws. */
+/** Looks whenever the cluster or its agents change. False when the limit is over first. Errors: what `isDone` throws. */
 export function until(
   { store, view, clock }: RolloutDeps,
   { limitMs, what, isDone }: Wait,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<boolean> {
   const wait = (limit: AbortSignal): Promise<void> =>
     new Promise<void>((resolve, reject) => {
       const end = (): void => {
@@ -38,5 +38,13 @@ export function until(
       });
       check();
     });
-  return withTimeout(clock, limitMs, what, wait, signal);
+  return withTimeout(clock, limitMs, what, wait, signal).then(
+    () => true,
+    (error: unknown) => {
+      if (!isReason(error, 'base.timeout')) {
+        throw error;
+      }
+      return false;
+    },
+  );
 }
