@@ -26,7 +26,8 @@ function put(buffer: Uint8Array, at: number, address: Uint8Array): void {
   }
 }
 
-function setPorts(buffer: Uint8Array, at: number, source: number, destination: number): void {
+/** Source, then destination. */
+export function setPorts(buffer: Uint8Array, at: number, source: number, destination: number): void {
   buffer[at] = source >>> 8;
   buffer[at + 1] = source & 0xff;
   buffer[at + 2] = destination >>> 8;

@@ -1,4 +1,5 @@
 import { type Shortcut, shortcutBytes } from '../tun/device.ts';
+import { setPorts } from './nat.ts';
 import type { Flow } from './table.ts';
 
 /** A question and an answer are over before it would be worth four calls of the kernel. */
@@ -73,6 +74,6 @@ function write(
 ): Uint8Array {
   into.set(source, 0);
   into.set(destination, addressBytes);
-  into.set([sourcePort >>> 8, sourcePort & 0xff, destinationPort >>> 8, destinationPort & 0xff], 2 * addressBytes);
+  setPorts(into, 2 * addressBytes, sourcePort, destinationPort);
   return into;
 }

@@ -8,7 +8,6 @@
 #include "shortcut.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <linux/bpf.h>
 #include <net/if.h>
 #include <stddef.h>
@@ -20,7 +19,7 @@
 enum { TCX_EGRESS = 47, TCX_NEXT = -1 };
 
 /* Addresses and ports as they stand in a packet without IP options, from byte 12. */
-enum { KEY_AT = 12, KEY_BYTES = 12, CHECKSUM_IP = 10, CHECKSUM_TCP = 36, HEADERS = 40, MAX_ENTRIES = 100000 };
+enum { KEY_AT = 12, CHECKSUM_IP = 10, CHECKSUM_TCP = 36, HEADERS = 40, MAX_ENTRIES = 100000 };
 enum { FIN_SYN_RST = 7, REENTER = BPF_F_INGRESS };
 
 /* Where on the program's stack what is. */
@@ -73,7 +72,7 @@ static int load_program(int map) {
     FIX(BPF_FUNC_l4_csum_replace, CHECKSUM_TCP, OLD_SOURCE, SOURCE, BPF_F_PSEUDO_HDR | 4),
     FIX(BPF_FUNC_l4_csum_replace, CHECKSUM_TCP, OLD_DESTINATION, DESTINATION, BPF_F_PSEUDO_HDR | 4),
     FIX(BPF_FUNC_l4_csum_replace, CHECKSUM_TCP, OLD_PORTS, R7, 4),
-    COPY_OF(R1, CONTEXT), SET(R2, KEY_AT), COPY_OF(R3, STACK), ADD(R3, NEW), SET(R4, KEY_BYTES), SET(R5, 0),
+    COPY_OF(R1, CONTEXT), SET(R2, KEY_AT), COPY_OF(R3, STACK), ADD(R3, NEW), SET(R4, SHORTCUT_BYTES), SET(R5, 0),
     CALL(BPF_FUNC_skb_store_bytes),
     LOAD(BPF_W, R1, CONTEXT, offsetof(struct __sk_buff, ifindex)), SET(R2, REENTER), CALL(BPF_FUNC_redirect),
     EXIT(),
@@ -100,8 +99,8 @@ static int create_map(void) {
   union bpf_attr attributes;
   memset(&attributes, 0, sizeof attributes);
   attributes.map_type = BPF_MAP_TYPE_HASH;
-  attributes.key_size = KEY_BYTES;
-  attributes.value_size = KEY_BYTES;
+  attributes.key_size = SHORTCUT_BYTES;
+  attributes.value_size = SHORTCUT_BYTES;
   attributes.max_entries = MAX_ENTRIES;
   attributes.map_flags = BPF_F_NO_PREALLOC;
   memcpy(attributes.map_name, "nearfield", 10);
@@ -123,12 +122,9 @@ bool shortcut_open(const char *name, int *map, int *link) {
   if (*map < 0) return false;
   int program = load_program(*map);
   *link = program < 0 ? -1 : attach(program, interface);
-  int error = errno;
   if (program >= 0) close(program);
-  if (*link >= 0) return true;
-  close(*map);
-  errno = error;
-  return false;
+  if (*link < 0) close(*map);
+  return *link >= 0;
 }
 
 bool shortcut_put(int map, const uint8_t *from, const uint8_t *to) {
