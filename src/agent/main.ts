@@ -1,13 +1,9 @@
 import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { collectWhenQuiet, createLogger, formatJsonLine, LogLevelSwitch, systemClock } from '../base/index.ts';
+import { collectLitter } from '../protocol/transport/index.ts';
 import { startAgent } from './agent.ts';
 import { drain } from './drain.ts';
 import { loadRelay } from './relay/relay.ts';
-
-// How far the heap may grow is said by the image's entry point: once it exists, these are not heard any more.
-setFlagsFromString('--expose-gc');
 
 /** A little more than an agent has that has carried nothing. */
 const worthBytes = 84 * 1024 * 1024;
@@ -33,15 +29,15 @@ async function main(): Promise<void> {
     logLevel,
     relay: loadRelay(join(__dirname, 'relay.node')),
   });
-  const collect: unknown = runInNewContext('gc');
-  if (typeof collect === 'function') {
+  const collect = collectLitter();
+  if (collect) {
     scope.own(
       collectWhenQuiet({
         clock: systemClock,
         cpuMs: () => (process.cpuUsage().user + process.cpuUsage().system) / 1_000,
         heldBytes: () => process.memoryUsage.rss(),
         worthBytes,
-        collect: () => void collect(),
+        collect,
       }),
     );
   }

@@ -48,10 +48,15 @@ export interface ConnectorDeps {
 }
 
 const endTimeoutMs = 5_000;
+const youngGenerationMb = 6;
 
 /** The connector in a thread of its own, behind the same contract. */
 export function createConnector({ workerPath, log, volumesFolder }: ConnectorDeps): Connector {
-  const worker = new Worker(workerPath, { workerData: { volumesFolder } });
+  const worker = new Worker(workerPath, {
+    workerData: { volumesFolder },
+    // What passes through is garbage at once: the less room it has, the sooner it is gone.
+    resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMb },
+  });
   const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
   const channel: Channel = {
     send: (message) => worker.postMessage(message),

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createLogger, formatJsonLine, retry, silentLogger, systemClock, toError, withTimeout } from '../base/index.ts';
 import { clientVersion, daemonSocketPaths } from '../protocol/index.ts';
+import { displaceLitter } from '../protocol/transport/index.ts';
 import { attachFlags, attachUsage, readAttach } from './cli/attach.ts';
 import { attachmentsOf, describe, describeAttachment, describeWorkload } from './cli/describe.ts';
 import { readSyntax, writeEnvironment } from './cli/environment.ts';
@@ -204,6 +205,9 @@ const toShell = (environment: Readonly<Record<string, string>>): string =>
     .map(([name, value]) => `export ${name}='${value}'`)
     .join('\n');
 
+/** As in the editor, where the connector is a thread. */
+const youngGenerationMb = 6;
+
 /** The background process: a connector on a socket, until it is told to disconnect. */
 async function serve(): Promise<void> {
   const log = createLogger({
@@ -211,6 +215,7 @@ async function serve(): Promise<void> {
     level: () => 'debug',
     sink: (line) => process.stderr.write(`${formatJsonLine(line)}\n`),
   });
+  displaceLitter(youngGenerationMb);
   const core = new ConnectorCore({ clock: systemClock, log, volumesFolder });
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error }));
   const server = await serveOnSocket(core, socketPath);
@@ -248,7 +253,10 @@ async function withConnector(mayStart: boolean, work: (connector: Connector) => 
     if (!mayStart) {
       throw error;
     }
-    startInBackground([process.execPath, __filename, 'serve'], join(folder, 'connector.log'));
+    startInBackground(
+      [process.execPath, `--max-semi-space-size=${youngGenerationMb / 3}`, __filename, 'serve'],
+      join(folder, 'connector.log'),
+    );
     return retry(open, {
       clock: systemClock,
       attempts: startAttempts,

@@ -1,5 +1,6 @@
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort, resourceLimits, workerData } from 'node:worker_threads';
 import { createLogger, plainFields, systemClock } from '../base/index.ts';
+import { displaceLitter } from '../protocol/transport/index.ts';
 import { ConnectorCore } from './core.ts';
 import { type Channel, serveConnector } from './rpc/rpc.ts';
 
@@ -16,6 +17,9 @@ if (parentPort) {
     sink: ({ level, scope, message, fields }) =>
       port.postMessage({ type: 'log', level, scope, message, fields: plainFields(fields) }),
   });
+  if (resourceLimits.maxYoungGenerationSizeMb) {
+    displaceLitter(resourceLimits.maxYoungGenerationSizeMb);
+  }
   const { volumesFolder } = (workerData ?? {}) as { readonly volumesFolder?: string };
   const core = new ConnectorCore({ clock: systemClock, log, volumesFolder });
   process.on('unhandledRejection', (error) => log.error('unhandled rejection in the connector', { error }));

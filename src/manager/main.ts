@@ -1,7 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import {
   collectWhenQuiet,
   createLogger,
@@ -11,11 +9,9 @@ import {
   systemClock,
 } from '../base/index.ts';
 import { loadKubeInCluster } from '../kube/index.ts';
+import { collectLitter } from '../protocol/transport/index.ts';
 import { parseOptions, startManager } from './manager.ts';
 import type { ProcessNumbers } from './metrics/metrics.ts';
-
-// How far the heap may grow is said by the image's entry point: once it exists, these are not heard any more.
-setFlagsFromString('--expose-gc');
 
 /** Live state is about 20 MB, and the code's own memory is outside of what is counted. */
 const worthBytes = 32 * 1024 * 1024;
@@ -56,15 +52,15 @@ async function main(): Promise<void> {
     },
     options,
   );
-  const collect: unknown = runInNewContext('gc');
-  if (typeof collect === 'function') {
+  const collect = collectLitter();
+  if (collect) {
     scope.own(
       collectWhenQuiet({
         clock: systemClock,
         cpuMs: () => (process.cpuUsage().user + process.cpuUsage().system) / 1_000,
         heldBytes,
         worthBytes,
-        collect: () => void collect(),
+        collect,
       }),
     );
   }

@@ -3,6 +3,9 @@ import type { NearfieldError } from '../../base/index.ts';
 import { tunnelCode } from '../tunnel/index.ts';
 import type { TunnelHandlers, TunnelStream } from './stream.ts';
 
+/** Below, somebody waits for an answer. */
+const bulkBytes = 8 * 1024;
+
 export interface RelayHooks {
   /** Control messages other than half-close and hard close, e.g. DialOK. */
   readonly onControl?: (code: number, body: Uint8Array) => void;
@@ -89,7 +92,13 @@ export function relaySocket(socket: Socket, stream: TunnelStream, hooks: RelayHo
       }
     },
     onData(slice) {
-      if (!socket.destroyed && !socket.writableEnded && !socket.write(slice)) {
+      if (socket.destroyed || socket.writableEnded) {
+        return;
+      }
+      if (slice.length >= bulkBytes) {
+        gather(socket);
+      }
+      if (!socket.write(slice)) {
         stream.pause();
       }
     },
@@ -113,6 +122,14 @@ export function relaySocket(socket: Socket, stream: TunnelStream, hooks: RelayHo
       settle(error);
     },
   };
+}
+
+/** What one look at the network brings leaves in one write: as frames of 16 KiB it would wake its reader each time. */
+function gather(socket: Socket): void {
+  if (socket.writableCorked === 0) {
+    socket.cork();
+    setImmediate(() => socket.uncork());
+  }
 }
 
 /** Ends a connection so that the peer sees a failure and no end. */

@@ -2,6 +2,7 @@ import type { ClientHttp2Stream, Http2Stream, IncomingHttpHeaders, ServerHttp2St
 import { concatBytes, type NearfieldError } from '../../base/index.ts';
 import { callRefused, errorCodeFromGrpc, malformedStream, streamBroken } from '../errors.ts';
 import { TunnelDecoder, tunnelCode, tunnelHeader, tunnelMessage } from '../tunnel/index.ts';
+import { passed } from './litter.ts';
 import { cancelCode } from './message.ts';
 
 const emptyBody = new Uint8Array(0);
@@ -54,6 +55,7 @@ export class TunnelStream {
       control: (code, body) => (code === tunnelCode.closeSend ? this.#end() : handlers.onControl(code, body)),
     });
     stream.on('data', (chunk: Buffer) => {
+      passed(chunk.length);
       const why = this.#failure ? undefined : decoder.push(chunk);
       if (why) {
         this.#failure = malformedStream(why);
@@ -93,6 +95,7 @@ export class TunnelStream {
     if (body.length <= smallBodyBytes) {
       return this.#write(this.#withHeld(tunnelMessage(code, body)));
     }
+    passed(body.length);
     // Header and body as two corked writes: copying 64 KB into one buffer halves the throughput.
     this.#stream.cork();
     this.flush();

@@ -1,0 +1,55 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+/**
+ * What passes through a relay is garbage a moment later, but its buffers count towards what makes V8 look through the
+ * whole heap: five times a second at a gigabit, and a third of all work. Looking through what is young takes a
+ * millisecond, and finds them. More bytes: more memory. Fewer: more milliseconds.
+ */
+const everyBytes = 8 * 1024 * 1024;
+const pieceLength = 4 * 1024;
+const bytesPerElement = 8;
+
+let collectYoung: (() => void) | undefined;
+let leftBytes = everyBytes;
+/** Somebody has to hold a piece, or the compiler makes none. */
+let latestPiece: readonly number[] = [];
+
+/** So many bytes have passed. */
+export function passed(bytes: number): void {
+  leftBytes -= bytes;
+  if (leftBytes <= 0) {
+    leftBytes = everyBytes;
+    collectYoung?.();
+  }
+}
+
+/** A whole collection, for whoever wants one. */
+export type Collect = () => void;
+
+/**
+ * For a process of our own: what relays leave behind is collected from now on. Undefined where this engine has no such
+ * thing.
+ */
+export function collectLitter(): Collect | undefined {
+  setFlagsFromString('--expose-gc');
+  const collect: unknown = runInNewContext('gc');
+  if (typeof collect !== 'function') {
+    return undefined;
+  }
+  collectYoung = () => void collect({ type: 'minor' });
+  return () => void collect();
+}
+
+/**
+ * The same for a guest in somebody else's process, which must set no flags: whoever fills the young generation makes V8
+ * look through it. It is better small; of its size V8 fills a third before it looks.
+ */
+export function displaceLitter(youngGenerationMegabytes: number): void {
+  const fillBytes = (youngGenerationMegabytes * 1024 * 1024) / 3;
+  collectYoung = () => {
+    for (let filled = 0; filled < fillBytes; filled += pieceLength * bytesPerElement) {
+      latestPiece = new Array<number>(pieceLength).fill(latestPiece.length);
+    }
+  };
+}
