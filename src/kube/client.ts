@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { KubeConfig } from '@kubernetes/client-node';
-import { isReason, toError } from '../base/index.ts';
+import { isReason, systemClock, toError } from '../base/index.ts';
 import { badKubeconfig, noKubeconfig, noSuchContext } from './errors.ts';
 import { createIdentities, type Identities } from './identity.ts';
 import { createInformer, type Informer, type InformerOptions, type KubeObject } from './informer.ts';
 import { type Kind, kindOf, kinds, pathOf } from './kind.ts';
+import { openPodProxy } from './pod-proxy.ts';
+import { type ConnectToPodOptions, PodWay } from './pod-way.ts';
 import { openPortForward, type PortForwardOptions } from './port-forward.ts';
 import { Requester } from './request.ts';
 
@@ -66,6 +68,8 @@ export interface Kube extends Identities {
   evict(pod: string, namespace: string): Promise<'evicted' | 'gone' | 'blocked'>;
   watch<T extends KubeObject>(kind: Kind, options: InformerOptions): Informer<T>;
   openPortForward(options: PortForwardOptions): Promise<Duplex>;
+  /** To a program that takes `upgrade`: through the API server's proxy where that leads there, else by a port-forward. */
+  connectToPod(options: ConnectToPodOptions): Promise<Duplex>;
   /** Asks what we may do before we try it. */
   mayI(question: AccessQuestion): Promise<boolean>;
   version(): Promise<string>;
@@ -114,6 +118,11 @@ export function loadKubeInCluster(): Kube {
 function createKube(config: KubeConfig): Kube {
   const requester = new Requester(config);
   const context = config.getCurrentContext();
+  const podWay = new PodWay({
+    clock: systemClock,
+    openPodProxy: (options) => openPodProxy(requester, options),
+    openPortForward: (options) => openPortForward(requester, options),
+  });
   return {
     target: {
       context,
@@ -163,6 +172,7 @@ function createKube(config: KubeConfig): Kube {
     evict: (pod, namespace) => evict(requester, pod, namespace),
     watch: (kind, options) => createInformer(requester, kind, options),
     openPortForward: (options) => openPortForward(requester, options),
+    connectToPod: (options) => podWay.open(options),
     mayI: async ({ verb, group = '', resource, subresource, namespace }) => {
       const review = await requester.json<{ status?: { allowed?: boolean } }>({
         method: 'POST',

@@ -1,6 +1,6 @@
 import { connect } from 'node:net';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import { Code, ConnectError } from '@connectrpc/connect';
+import { Code, ConnectError, type HandlerContext } from '@connectrpc/connect';
 import { Emitter, silentLogger, systemClock } from '../../src/base/index.ts';
 import { ManagerSession, type SessionOptions } from '../../src/connector/session/session.ts';
 import type { Kind, Kube } from '../../src/kube/index.ts';
@@ -14,11 +14,15 @@ import {
   tunnelCode,
   wire,
 } from '../../src/protocol/index.ts';
-import { createGrpcServer, type GrpcServer, type TunnelStream } from '../../src/protocol/transport/index.ts';
+import { callerKey, createGrpcServer, type GrpcServer, type TunnelStream } from '../../src/protocol/transport/index.ts';
 
 const { ACTIVE, WAITING } = wire.InterceptDispositionType;
 type Init<
-  S extends typeof wire.PreparedInterceptSchema | typeof wire.AgentInfoSchema | typeof wire.AgentPodInfoSchema,
+  S extends
+    | typeof wire.PreparedInterceptSchema
+    | typeof wire.AgentInfoSchema
+    | typeof wire.AgentPodInfoSchema
+    | typeof wire.VersionInfo2Schema,
 > = MessageInitShape<S>;
 
 /** What a fetched connection looks like from the cluster's side. */
@@ -34,7 +38,7 @@ export interface Fetched {
 
 /** A traffic-manager in this process, over real HTTP/2, that does what a test tells it and remembers what it was asked. */
 export class ScriptedManager {
-  version = { name: managerName, version: 'v2.24.0' };
+  version: Init<typeof wire.VersionInfo2Schema> = { name: managerName, version: 'v2.24.0' };
   readonly prepared: wire.InterceptSpec[] = [];
   readonly created: wire.InterceptSpec[] = [];
   readonly removed: string[] = [];
@@ -62,6 +66,10 @@ export class ScriptedManager {
   pods: Init<typeof wire.AgentPodInfoSchema>[] = [];
   /** The pods that the client has opened a connection to, in order. */
   readonly forwarded: string[] = [];
+  /** Those of them by a port-forward. */
+  readonly sealed: string[] = [];
+  /** From where the calls came that showed a token. */
+  readonly shownFrom = new Set<string>();
   readonly intercepts = new Map<string, wire.InterceptInfo>();
   readonly #changed = new Emitter<void>();
   readonly #dials = new Emitter<wire.DialRequest>();
@@ -77,8 +85,8 @@ export class ScriptedManager {
         router.service(wire.Manager, {
           version: () => this.version,
           getAgentImageFQN: () => ({ fQN: 'image' }),
-          arriveAsClient: () => ({ sessionId: 'session' }),
-          remain: () => ({}),
+          arriveAsClient: (_request, context) => this.#look(context) ?? { sessionId: 'session' },
+          remain: (_request, context) => this.#look(context) ?? {},
           depart: () => ({}),
           watchClusterInfo: (_, { signal }) =>
             following(this.#changed, signal, () => create(wire.ClusterInfoSchema, { dns: {} })),
@@ -117,9 +125,16 @@ export class ScriptedManager {
     return this.#grpc.close();
   }
 
+  #look({ requestHeader, values }: HandlerContext): undefined {
+    if (requestHeader.has('authorization')) {
+      this.shownFrom.add(values.get(callerKey).address);
+    }
+  }
+
   /** A client's session with this manager, through what it takes for a cluster. */
-  connect(options: Partial<SessionOptions> = {}): Promise<ManagerSession> {
-    return connectSession(this.#port, { kube: kubeOf(this.#port, this.forwarded), ...options });
+  connect(options: Partial<SessionOptions> = {}, kube: Partial<Kube> = {}): Promise<ManagerSession> {
+    const all = { ...kubeOf(this.#port, this.forwarded, this.sealed), ...kube };
+    return connectSession(this.#port, { kube: all, ...options });
   }
 
   remove(name: string): void {
@@ -209,7 +224,10 @@ export async function connectSession(port: number, options: Partial<SessionOptio
   return session;
 }
 
-function kubeOf(port: number, forwarded: string[] = []): Kube {
+/** Where a client comes from that has come by a port-forward. */
+export const sealedAddress = '127.0.0.2';
+
+function kubeOf(port: number, forwarded: string[] = [], sealed: string[] = []): Kube {
   return {
     bearerToken: async () => undefined,
     get: async (kind: Kind) =>
@@ -217,9 +235,14 @@ function kubeOf(port: number, forwarded: string[] = []): Kube {
     list: async () => [
       { metadata: { name: 'traffic-manager-0' }, status: { conditions: [{ type: 'Ready', status: 'True' }] } },
     ],
-    openPortForward: async ({ pod }: { pod: string }) => {
+    connectToPod: async ({ pod }: { pod: string }) => {
       forwarded.push(pod);
       return connect({ host: '127.0.0.1', port });
+    },
+    openPortForward: async ({ pod }: { pod: string }) => {
+      forwarded.push(pod);
+      sealed.push(pod);
+      return connect({ host: '127.0.0.1', port, localAddress: sealedAddress });
     },
   } as unknown as Kube;
 }

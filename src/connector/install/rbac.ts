@@ -132,6 +132,12 @@ export const connectRules: readonly Rule[] = [
   },
   { apiGroups: [''], resources: ['pods'], verbs: ['list'], why: 'finds the manager’s pod' },
   { apiGroups: [''], resources: ['pods/portforward'], verbs: ['create', 'get'], why: 'the way to the manager' },
+  {
+    apiGroups: [''],
+    resources: ['pods/proxy'],
+    verbs: ['get'],
+    why: 'a way that is twice as fast, where the API server reaches pods',
+  },
 ];
 
 /** What a developer needs in the namespaces that they work in. */
@@ -147,6 +153,12 @@ export const developRules: readonly Rule[] = [
     resources: ['pods/portforward'],
     verbs: ['create', 'get'],
     why: 'straight to the agent; without it the traffic of an attachment goes through the manager',
+  },
+  {
+    apiGroups: [''],
+    resources: ['pods/proxy'],
+    verbs: ['get'],
+    why: 'the same, twice as fast where the API server reaches pods',
   },
   {
     apiGroups: ['nearfield.dev'],

@@ -2,12 +2,12 @@ import { createClient } from '@connectrpc/connect';
 import { type Clock, type Disposable, formatIp, type IpBytes, type Logger, sleep, toError } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
 import { Agent, type wire } from '../../protocol/index.ts';
-import { createCallTransport, openHttp2 } from '../../protocol/transport/index.ts';
+import { createCallTransport, http2Upgrade, openHttp2 } from '../../protocol/transport/index.ts';
 import type { Inbound } from '../inbound/inbound.ts';
 import type { TunnelOrigin } from '../outbound/dial.ts';
 
 export interface AgentSessionsDeps {
-  readonly kube: Pick<Kube, 'openPortForward'>;
+  readonly kube: Pick<Kube, 'connectToPod'>;
   readonly clock: Clock;
   readonly log: Logger;
   readonly inbound: Pick<Inbound, 'serve'>;
@@ -91,7 +91,13 @@ export class AgentSessions implements Disposable {
     signal: AbortSignal,
   ): Promise<void> {
     const { kube, clock, inbound } = this.#deps;
-    const forward = await kube.openPortForward({ namespace, pod: podName, port: apiPort, signal });
+    const forward = await kube.connectToPod({
+      namespace,
+      pod: podName,
+      port: apiPort,
+      upgrade: http2Upgrade,
+      signal,
+    });
     try {
       const session = await openHttp2(forward, { clock, signal });
       const end = (): void => session.destroy();

@@ -4,14 +4,14 @@ import { type Client, createClient } from '@connectrpc/connect';
 import type { Clock } from '../../base/index.ts';
 import { type Kube, kinds, type V1Pod, type V1Service } from '../../kube/index.ts';
 import { wire } from '../../protocol/index.ts';
-import { createCallTransport, openHttp2, pingNow } from '../../protocol/transport/index.ts';
+import { createCallTransport, http2Upgrade, openHttp2, pingNow } from '../../protocol/transport/index.ts';
 import { managerMissing, managerNotRunning } from '../errors.ts';
 
 const defaultApiPort = 8081;
 const introduceTimeoutMs = 10_000;
 
 /**
- * One connection to the traffic-manager: two port-forwards, one for calls and one for tunnels, so that a name never
+ * One connection to the traffic-manager: two ways to its pod, one for calls and one for tunnels, so that a name never
  * waits behind a download. It ends as a whole; a new one is made then.
  */
 export interface ManagerLink {
@@ -33,11 +33,13 @@ export interface LinkOptions {
   readonly signal: AbortSignal;
   /** The metadata of calls; undefined while nothing is to be shown. */
   readonly authorization: () => Promise<string | undefined>;
+  /** By port-forward, which is TLS as far as the pod's own node. Otherwise it may cross the cluster's network in clear. */
+  readonly isSealed?: boolean;
 }
 
 /** Errors: `connector.manager-missing`, `connector.manager-not-running`, and those of kube. */
 export async function openManagerLink(options: LinkOptions): Promise<ManagerLink> {
-  const { kube, clock, signal } = options;
+  const { kube, clock, signal, isSealed = false } = options;
   const { pod, namespace, port } = await findManager(kube, options.managerNamespace);
   const forwards: Duplex[] = [];
   const sessions: ClientHttp2Session[] = [];
@@ -55,7 +57,10 @@ export async function openManagerLink(options: LinkOptions): Promise<ManagerLink
   };
   try {
     const open = async (): Promise<ClientHttp2Session> => {
-      const forward = await kube.openPortForward({ namespace, pod, port, signal: both });
+      const where = { namespace, pod, port, signal: both };
+      const forward = isSealed
+        ? await kube.openPortForward(where)
+        : await kube.connectToPod({ ...where, upgrade: http2Upgrade });
       forwards.push(forward);
       const session = await openHttp2(forward, { clock, signal: both });
       sessions.push(session);

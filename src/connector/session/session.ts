@@ -71,6 +71,7 @@ export class ManagerSession {
   readonly onInterceptsChanged = this.#intercepts.event;
   readonly onClusterInfoChanged = this.#info.event;
   readonly onWorkloadsChanged = this.#workloads.event;
+  #isSealed = false;
   #link: ManagerLink | undefined;
   #linkScope: Scope | undefined;
   #sessionId = '';
@@ -167,7 +168,7 @@ export class ManagerSession {
 
   async #connect(signal: AbortSignal): Promise<void> {
     const { kube, managerNamespace, clock } = this.#options;
-    this.#step('opening a port-forward to the traffic-manager');
+    this.#step('connecting to the traffic-manager’s pod');
     // Each time anew: it may be another manager, with other terms.
     const identity = new Identity({
       kube,
@@ -176,7 +177,9 @@ export class ManagerSession {
       serviceAccount: this.#options.serviceAccount,
     });
     const { authorization } = identity;
-    const link = await openManagerLink({ kube, managerNamespace, clock, signal, authorization });
+    const open = (): Promise<ManagerLink> =>
+      openManagerLink({ kube, managerNamespace, clock, signal, authorization, isSealed: this.#isSealed });
+    let link = await open();
     try {
       this.#step('arriving at the traffic-manager');
       this.version = await this.#ask(signal, (limit) => link.manager.version({}, { signal: limit }));
@@ -185,6 +188,12 @@ export class ManagerSession {
         throw managerTooOld(this.version.version);
       }
       await this.#ask(signal, () => identity.agree(this.version ?? withoutTerms));
+      if (identity.isShown && !this.#isSealed) {
+        // A token leaves only where nobody in the cluster's network reads it.
+        this.#isSealed = true;
+        link.close();
+        link = await open();
+      }
       await this.#arrive(link, signal);
       if (identity.isShown) {
         await link.introduce(this.#sessionId);

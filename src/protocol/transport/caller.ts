@@ -1,4 +1,5 @@
 import type { ServerHttp2Session } from 'node:http2';
+import type { Socket } from 'node:net';
 import { createContextKey } from '@connectrpc/connect';
 import { formatIp, parseIp, unmapIp } from '../../base/index.ts';
 
@@ -6,6 +7,8 @@ import { formatIp, parseIp, unmapIp } from '../../base/index.ts';
 export interface Caller {
   /** Textual; empty when it is not known. */
   readonly address: string;
+  /** The API server, or whoever plays it, has brought the connection from somebody else: this is its address, and `address` is empty. */
+  readonly broughtBy?: string;
 }
 
 /** In each call's context: whoever serves knows by it what came over one connection. */
@@ -13,18 +16,15 @@ export const callerKey = createContextKey<Caller>({ address: '' }, { description
 
 const callers = new WeakMap<ServerHttp2Session, Caller>();
 
-export function callerOf(session: ServerHttp2Session | undefined): Caller {
-  if (!session) {
-    return callerKey.defaultValue;
-  }
-  const known = callers.get(session);
-  if (known) {
-    return known;
-  }
-  const caller = { address: textOf(session.destroyed ? undefined : session.socket.remoteAddress) };
+export const callerOf = (session: ServerHttp2Session | undefined): Caller =>
+  (session && callers.get(session)) ?? callerKey.defaultValue;
+
+/** Whose session it is. Once, before it is used. */
+export function setCaller(session: ServerHttp2Session, caller: Caller): void {
   callers.set(session, caller);
-  return caller;
 }
+
+export const callerAt = (socket: Socket): Caller => ({ address: textOf(socket.remoteAddress) });
 
 /** A listener for both families says `::ffff:10.0.0.1`. */
 function textOf(address: string | undefined): string {

@@ -9,6 +9,9 @@ const maxSessionsOfOne = 128;
 const maxTunnelsOfOne = 4_096;
 /** Calls that are being served: a thousand names, and a watch of each namespace. */
 const maxCallsOfOne = 2_048;
+/** All that one API server brings: hundreds of developers with two connections each, and what they ask at once. */
+const maxSessionsOfBringer = 2_000;
+const maxStreamsOfBringer = 16_384;
 /** Bodies of requests that are still on their way. */
 const maxBodyBytes = 32 * 1024 * 1024;
 
@@ -29,6 +32,8 @@ export interface GuestsDeps {
 /**
  * What each caller holds of a server that everybody in the cluster can reach. A pod is known by its address. Forwarded
  * connections all come from the loopback address: there each is a caller of its own, which the API server has admitted.
+ * What the API server's proxy brings is a caller of its own as well; but anybody can say that they are that proxy, so that
+ * all that one address brings has a limit too.
  */
 export class Guests {
   readonly #clock: Clock;
@@ -45,32 +50,24 @@ export class Guests {
 
   /** Undefined: one too many. */
   session(caller: Caller): Leave | undefined {
-    const guest = this.#guest(caller);
-    if (this.#sessions >= maxSessions || guest.sessions >= maxSessionsOfOne) {
-      this.#forget(caller, guest);
+    const leave = this.#sessions < maxSessions ? this.#take(caller, 'sessions') : undefined;
+    if (!leave) {
       this.note('too many connections', caller);
       return undefined;
     }
     this.#sessions++;
-    guest.sessions++;
     return once(() => {
       this.#sessions--;
-      guest.sessions--;
-      this.#forget(caller, guest);
+      leave();
     });
   }
 
   stream(caller: Caller, what: 'tunnels' | 'calls'): Leave | undefined {
-    const guest = this.#guest(caller);
-    if (guest[what] >= (what === 'tunnels' ? maxTunnelsOfOne : maxCallsOfOne)) {
+    const leave = this.#take(caller, what);
+    if (!leave) {
       this.note('too many calls at once', caller);
-      return undefined;
     }
-    guest[what]++;
-    return once(() => {
-      guest[what]--;
-      this.#forget(caller, guest);
-    });
+    return leave && once(leave);
   }
 
   /** The same chunks, for as long as all that is on its way fits. `onTooMuch` ends the call. */
@@ -97,31 +94,58 @@ export class Guests {
   }
 
   /** One line of a kind in a while, with how many more there were. */
-  note(what: string, { address }: Caller, fields: Readonly<Record<string, unknown>> = {}): void {
+  note(what: string, { address, broughtBy }: Caller, fields: Readonly<Record<string, unknown>> = {}): void {
     const line = this.#lines.get(what) ?? new Seldom(this.#clock);
     this.#lines.set(what, line);
     const more = line.next();
     if (more !== undefined) {
-      this.#log?.info('a caller was refused', { what, address, more, ...fields });
+      this.#log?.info('a caller was refused', { what, address: address || broughtBy, more, ...fields });
     }
   }
 
-  #guest(caller: Caller): Guest {
-    const key = keyOf(caller);
-    const guest = this.#guests.get(key) ?? { sessions: 0, tunnels: 0, calls: 0 };
-    this.#guests.set(key, guest);
-    return guest;
-  }
-
-  #forget(caller: Caller, { sessions, tunnels, calls }: Guest): void {
-    if (sessions + tunnels + calls === 0) {
-      this.#guests.delete(keyOf(caller));
+  /** Undefined when one of those that it counts for has no room. */
+  #take(caller: Caller, what: keyof Guest): Leave | undefined {
+    const counted = countedFor(caller).map(({ key, limits }) => {
+      const guest = this.#guests.get(key) ?? { sessions: 0, tunnels: 0, calls: 0 };
+      this.#guests.set(key, guest);
+      return { key, guest, limit: limits[what] };
+    });
+    const hasRoom = counted.every(({ guest, limit }) => guest[what] < limit);
+    for (const { guest } of counted) {
+      guest[what]++;
     }
+    const leave = (): void => {
+      for (const { key, guest } of counted) {
+        guest[what]--;
+        if (guest.sessions + guest.tunnels + guest.calls === 0) {
+          this.#guests.delete(key);
+        }
+      }
+    };
+    if (!hasRoom) {
+      leave();
+    }
+    return hasRoom ? leave : undefined;
   }
 }
 
-const keyOf = (caller: Caller): Caller | string =>
-  caller.address === '' || isLoopback(caller.address) ? caller : caller.address;
+const one: Guest = { sessions: maxSessionsOfOne, tunnels: maxTunnelsOfOne, calls: maxCallsOfOne };
+const bringer: Guest = {
+  sessions: maxSessionsOfBringer,
+  tunnels: maxStreamsOfBringer,
+  calls: maxStreamsOfBringer,
+};
+
+interface Counted {
+  readonly key: Caller | string;
+  readonly limits: Readonly<Guest>;
+}
+
+function countedFor(caller: Caller): Counted[] {
+  const { address, broughtBy } = caller;
+  const self = { key: address === '' || isLoopback(address) ? caller : address, limits: one };
+  return broughtBy === undefined ? [self] : [self, { key: `by ${broughtBy}`, limits: bringer }];
+}
 
 function once(work: () => void): Leave {
   let isDone = false;

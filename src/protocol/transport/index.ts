@@ -3,9 +3,11 @@ export { type Caller, callerKey } from './caller.ts';
 export { type CallOptions, createCallTransport } from './calls.ts';
 export { openTunnel, type TunnelService, tunnelPaths } from './client.ts';
 export { type DialOutcome, dialResultTrailer, dialTcp, resultOfCode, resultOfTrailer } from './dial.ts';
+export { http2Upgrade } from './entrance.ts';
 export type { ServiceRouter } from './handlers.ts';
 export { joinTo } from './join.ts';
 export { LateHandlers, type LateHooks } from './late.ts';
+export { type Collect, collectLitter, displaceLitter } from './litter.ts';
 export { type RelayHooks, relaySocket, resetSocket } from './relay.ts';
 export { createGrpcServer, type GrpcServer, type GrpcServerOptions } from './server.ts';
 export {

@@ -1,8 +1,14 @@
-import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import {
+  type IncomingHttpHeaders,
+  performServerHandshake,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Clock, Disposable, Logger } from '../../base/index.ts';
-import { type Caller, callerOf } from './caller.ts';
+import { type Caller, callerOf, setCaller } from './caller.ts';
 import { type TunnelService, tunnelPaths } from './client.ts';
+import { createEntrance } from './entrance.ts';
 import { Guests, type Leave } from './guests.ts';
 import { Handlers, type ServiceRouter } from './handlers.ts';
 import { cancelCode } from './message.ts';
@@ -50,13 +56,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   const guests = new Guests(options);
   const tunnelPath = tunnelPaths[options.service];
   const sessions = new Set<ServerHttp2Session>();
-  const server = createServer({
-    settings: { initialWindowSize: streamWindowBytes, maxConcurrentStreams: maxStreamsPerSession },
-    maxSessionMemory: sessionMemoryMegabytes,
-    streamResetBurst: maxStreamsPerSession,
-    streamResetRate: resetsPerSecond,
-  });
-  server.on('stream', (stream, headers) => {
+  const serve = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     stream.on('error', () => undefined);
     const caller = callerOf(stream.session as ServerHttp2Session | undefined);
     const isTunnel = headers[':path'] === tunnelPath && headers[':method'] === 'POST';
@@ -74,7 +74,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       stream.once('end', () => guard.heard());
       serveLater(stream, headers, caller);
     }
-  });
+  };
   // Who opens calls by the thousand and takes them back in the same breath costs no more than the streams.
   const serveLater = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, caller: Caller): void => {
     setImmediate(() => {
@@ -85,28 +85,27 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       }
     });
   };
-  server.on('session', (session) => {
-    const caller = callerOf(session);
-    const leave = guests.session(caller);
-    session.on('error', () => undefined);
-    if (!leave) {
-      session.destroy();
-      return;
-    }
+  const begin = (socket: Socket, caller: Caller): void => {
+    const session = performServerHandshake(socket, {
+      settings: { initialWindowSize: streamWindowBytes, maxConcurrentStreams: maxStreamsPerSession },
+      maxSessionMemory: sessionMemoryMegabytes,
+      streamResetBurst: maxStreamsPerSession,
+      streamResetRate: resetsPerSecond,
+    });
+    setCaller(session, caller);
     sessions.add(session);
+    session.on('stream', serve);
+    session.on('error', (error: NodeJS.ErrnoException) => {
+      // Who hangs up is no stranger for that.
+      if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') {
+        guests.note('a connection that is not well-formed', caller, { error: error.code ?? error.message });
+      }
+    });
     session.setLocalWindowSize(connectionWindowBytes);
     keepAlive(session, options.clock);
-    session.once('close', () => {
-      leave();
-      sessions.delete(session);
-    });
-  });
-  server.on('sessionError', (error: NodeJS.ErrnoException, session) => {
-    // Who hangs up is no stranger for that.
-    if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') {
-      guests.note('a connection that is not well-formed', callerOf(session), { error: error.code ?? error.message });
-    }
-  });
+    session.once('close', () => sessions.delete(session));
+  };
+  const { server, endArriving } = createEntrance({ clock: options.clock, guests, firstWordMs, onHttp2: begin });
   return {
     listen: (port, host) =>
       new Promise((resolve, reject) => {
@@ -123,6 +122,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
         for (const session of sessions) {
           session.destroy();
         }
+        endArriving();
       }),
   };
 }

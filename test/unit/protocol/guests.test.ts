@@ -71,3 +71,21 @@ test('a flood of refusals is one line, and the next one says how many there were
     ],
   );
 });
+
+test('what one API server brings is hundreds of callers of their own, and not everything there is', () => {
+  const { guests } = opened();
+  const clients = Array.from({ length: many }, () => ({ address: '', broughtBy: '10.0.0.1' }));
+  const taken = clients.filter((client) => guests.session(client));
+  assert.ok(taken.length >= 1_000 && taken.length < 5_000);
+  assert.ok(taken.every((client) => guests.stream(client, 'calls')));
+  assert.ok(guests.session({ address: '', broughtBy: '10.0.0.2' }), 'another one is served');
+  assert.ok(guests.session({ address: '10.0.0.1' }), 'whoever speaks for themselves there, too');
+});
+
+test('one of those that an API server brings cannot take the calls of the others', () => {
+  const { guests } = opened();
+  const greedy = { address: '', broughtBy: '10.0.0.1' };
+  const taken = Array.from({ length: many }, () => guests.stream(greedy, 'calls')).filter(Boolean);
+  assert.ok(taken.length < 5_000);
+  assert.ok(guests.stream({ address: '', broughtBy: '10.0.0.1' }, 'calls'));
+});

@@ -1,0 +1,59 @@
+import type { Duplex } from 'node:stream';
+import { type Clock, sleep } from '../base/index.ts';
+import type { PodProxyOptions, Upgrade } from './pod-proxy.ts';
+import type { PortForwardOptions } from './port-forward.ts';
+
+export interface ConnectToPodOptions extends PortForwardOptions {
+  readonly upgrade: Upgrade;
+}
+
+export interface PodWayDeps {
+  readonly clock: Clock;
+  readonly openPodProxy: (options: PodProxyOptions) => Promise<Duplex>;
+  readonly openPortForward: (options: PortForwardOptions) => Promise<Duplex>;
+}
+
+/** Beyond, a port-forward is tried beside it: packets to pods may vanish, and nobody says so. */
+const headStartMs = 500;
+/** A role, a network policy, what runs in the pods: where there was no way there is none for a while. */
+const rememberMs = 5 * 60_000;
+
+/** Of two ways to a pod the shorter one that there is: the API server's own proxy, or a port-forward. */
+export class PodWay {
+  readonly #deps: PodWayDeps;
+  /** Namespaces whose pods the proxy did not lead to, and until when that is believed. */
+  readonly #closed = new Map<string, number>();
+
+  constructor(deps: PodWayDeps) {
+    this.#deps = deps;
+  }
+
+  /** Errors: those of the port-forward. */
+  async open({ upgrade, ...options }: ConnectToPodOptions): Promise<Duplex> {
+    const { clock, openPodProxy, openPortForward } = this.#deps;
+    const { namespace } = options;
+    if ((this.#closed.get(namespace) ?? 0) > clock.nowMs()) {
+      return openPortForward(options);
+    }
+    const over = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, over.signal]) : over.signal;
+    const failed = new AbortController();
+    const proxied = openPodProxy({ ...options, upgrade, signal });
+    proxied.catch(() => failed.abort());
+    const forwarded = sleep(clock, headStartMs, AbortSignal.any([signal, failed.signal]))
+      .catch(() => signal.throwIfAborted())
+      .then(() => openPortForward({ ...options, signal }));
+    const first = await Promise.any([proxied, forwarded]).catch(() => undefined);
+    over.abort();
+    for (const way of [proxied, forwarded]) {
+      // Whoever comes second is not wanted any more.
+      way.then((duplex) => duplex !== first && duplex.destroy()).catch(() => undefined);
+    }
+    // Nothing of a pod that nobody reaches is remembered: it may be about to start.
+    const isForwarded = !first || (await Promise.race([forwarded, undefined]).catch(() => undefined)) === first;
+    if (first && isForwarded) {
+      this.#closed.set(namespace, clock.nowMs() + rememberMs);
+    }
+    return first ?? forwarded;
+  }
+}
