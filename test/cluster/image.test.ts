@@ -54,7 +54,7 @@ test('it runs as a user without rights, who has no shell and cannot write', limi
 
 test('the manager runs with what the entry point of the image says of its heap', limit, async () => {
   const line = await evaluate('require("fs").readFileSync("/proc/1/cmdline", "utf8").split("\\0").join(" ")');
-  assert.match(line, /^\/usr\/local\/bin\/node --max-semi-space-size=2 --heap-growing-percent=50 \/app\/manager\.cjs/);
+  assert.match(line, /^\/usr\/local\/bin\/node --heap-growing-percent=20 --max-semi-space-size=2 \/app\/manager\.cjs/);
 });
 
 test('the manager serves soon after its process began', limit, async (t) => {

@@ -189,9 +189,8 @@ function container(options: InstallOptions): object {
     name: 'traffic-manager',
     image: options.imageReference,
     imagePullPolicy: options.image.pullPolicy,
-    // The program is the image's entry point. Left alone the heap doubles before anybody looks at it, and three hundred
-    // clients that come back at once must not bring the manager to its limit.
-    args: ['--heap-growing-percent=50', '/app/manager.cjs'],
+    // The program itself, and how far its heap may grow, is the image's entry point.
+    args: ['/app/manager.cjs'],
     env: [
       ...environment(options).map(([name, value]) => ({ name, value })),
       field('POD_IP', 'status.podIP'),

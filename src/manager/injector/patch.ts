@@ -133,9 +133,8 @@ function agentContainer(pod: V1Pod, options: PatchOptions, past: ReadonlyMap<num
     name: agentContainerName,
     image,
     imagePullPolicy: pullPolicy,
-    // The program is the image's entry point. What is on its way through a pod counts towards its heap: with less room,
-    // V8 would look through all of it several times a second.
-    args: ['--heap-growing-percent=200', '/app/agent.cjs'],
+    // The program itself, and how far its heap may grow, is the image's entry point.
+    args: ['/app/agent.cjs'],
     ports: [...ports.values()].map((port) => ({
       ...(port.containerPortName === undefined || port.targetPortNumeric ? {} : { name: port.containerPortName }),
       containerPort: port.agentPort,

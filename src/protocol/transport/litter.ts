@@ -4,9 +4,9 @@ import { runInNewContext } from 'node:vm';
 /**
  * What passes through a relay is garbage a moment later, but its buffers count towards what makes V8 look through the
  * whole heap: five times a second at a gigabit, and a third of all work. Looking through what is young takes a
- * millisecond, and finds them. More bytes: more memory. Fewer: more milliseconds.
+ * millisecond, and finds them. With more bytes what is on its way counts as old, and a pod needs more memory.
  */
-const everyBytes = 8 * 1024 * 1024;
+const everyBytes = 4 * 1024 * 1024;
 const pieceLength = 4 * 1024;
 const bytesPerElement = 8;
 
