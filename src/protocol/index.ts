@@ -10,7 +10,7 @@ export {
 export { errorOfConnect } from './errors.ts';
 export { Agent } from './gen/agent_pb.js';
 export * as wire from './gen/manager_pb.js';
-export { Sessions } from './gen/nearfield_pb.js';
+export { type NamespaceEvents, NamespaceEventsSchema, Sessions, Workloads } from './gen/nearfield_pb.js';
 export { bearerPrefix, metadataOf, tokenAudience } from './identity.ts';
 export { type ClientConfig, clientConfigSchema, parseConfigDuration } from './messages/client-config.ts';
 export {

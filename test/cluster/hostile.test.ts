@@ -8,7 +8,7 @@ import { installManager } from '../../src/connector/install/install.ts';
 import { readInstallOptions } from '../../src/connector/install/options.ts';
 import { type Kube, kinds, loadKube, type V1Pod } from '../../src/kube/index.ts';
 import { wire } from '../../src/protocol/index.ts';
-import { createCallTransport, openHttp2 } from '../../src/protocol/transport/index.ts';
+import { createCallTransport, http2Upgrade, openHttp2 } from '../../src/protocol/transport/index.ts';
 import { ManagerPod, managerNamespace } from '../load/manager-pod.ts';
 import { type Cluster, openCluster } from './cluster.ts';
 import { network, repositoryRoot } from './paths.ts';
@@ -56,11 +56,11 @@ after(async () => {
   await cluster?.kubectl('delete', 'namespace', namespace, '--wait=false').catch(() => undefined);
 }, limit);
 
-/** As a developer: through a port-forward. */
-async function forwarded(): Promise<Client<typeof wire.Manager>> {
-  const pod = manager.running?.metadata?.name ?? '';
-  const forward = await kube.openPortForward({ namespace: managerNamespace, pod, port: 8081 });
-  const session = await openHttp2(forward, { clock: systemClock });
+const podOfManager = () => ({ namespace: managerNamespace, pod: manager.running?.metadata?.name ?? '', port: 8081 });
+
+/** As a developer: through a port-forward, or through the API server's proxy. */
+async function forwarded(way = () => kube.openPortForward(podOfManager())): Promise<Client<typeof wire.Manager>> {
+  const session = await openHttp2(await way(), { clock: systemClock });
   close.push(() => session.destroy());
   return createClient(wire.Manager, createCallTransport(session));
 }
@@ -142,17 +142,20 @@ async function callFromStranger<I extends DescMessage>(
   method: string,
   schema: I,
   message: MessageInitShape<I>,
+  open = `begin(require('http2').connect('http://${manager.address}:8081'));`,
 ): Promise<Code | 0> {
   const body = Buffer.from(toBinary(schema, create(schema, message)));
   const prefix = Buffer.alloc(5);
   prefix.writeUInt32BE(body.length, 1);
   const text = Buffer.concat([prefix, body]).toString('base64');
   const script = `
-    const session = require('http2').connect('http://${manager.address}:8081');
-    const call = session.request({ ':method': 'POST', ':path': '/telepresence.manager.Manager/${method}', 'content-type': 'application/grpc', te: 'trailers' });
     const say = (headers) => { if (headers['grpc-status']) { console.log(headers['grpc-status']); process.exit(0); } };
-    call.on('response', say).on('trailers', say).on('data', () => { console.log('0'); process.exit(0); });
-    call.end(Buffer.from('${text}', 'base64'));
+    const begin = (session) => {
+      const call = session.request({ ':method': 'POST', ':path': '/telepresence.manager.Manager/${method}', 'content-type': 'application/grpc', te: 'trailers' });
+      call.on('response', say).on('trailers', say).on('data', () => { console.log('0'); process.exit(0); });
+      call.end(Buffer.from('${text}', 'base64'));
+    };
+    ${open}
     setTimeout(() => { console.log('no answer'); process.exit(0); }, 15000);`;
   return Number((await fromStranger(script)).trim());
 }
@@ -192,11 +195,29 @@ test('another pod is no agent of this one, whatever it knows of it', limit, asyn
   await isWell();
 });
 
-test('a port-forward leads to no agent’s session', limit, async () => {
-  const client = await forwarded();
+async function leadsToNoAgent(client: Client<typeof wire.Manager>): Promise<void> {
   const isDenied = (error: unknown): boolean => error instanceof ConnectError && error.code === Code.PermissionDenied;
   await assert.rejects(client.arriveAsAgent(agent()), isDenied);
   await assert.rejects(client.remain({ session: agentSession() }), isDenied);
+}
+
+test('a port-forward leads to no agent’s session', limit, async () => {
+  await leadsToNoAgent(await forwarded());
+});
+
+test('nor does the API server’s proxy, which brings others from its own address', limit, async () => {
+  const { signal } = new AbortController();
+  await leadsToNoAgent(await forwarded(() => kube.connectToPod({ ...podOfManager(), upgrade: http2Upgrade, signal })));
+});
+
+test('another pod that says it is the API server’s proxy is nobody', limit, async () => {
+  const asProxy = `
+    const headers = { connection: 'Upgrade', upgrade: '${http2Upgrade.protocol}' };
+    const ask = require('http').request({ host: '${manager.address}', port: 8081, path: '${http2Upgrade.path}', headers });
+    ask.on('upgrade', (_, socket) => begin(require('http2').connect('http://manager', { createConnection: () => socket })));
+    ask.end();`;
+  const remain = { session: agentSession() };
+  assert.equal(await callFromStranger('Remain', wire.RemainRequestSchema, remain, asProxy), Code.PermissionDenied);
 });
 
 test('a session that was guessed opens nothing', limit, async () => {

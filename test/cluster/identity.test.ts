@@ -6,10 +6,13 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
+import { TLSSocket } from 'node:tls';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { isReason, parseIp, silentLogger, systemClock, toError } from '../../src/base/index.ts';
 import { ConnectorCore } from '../../src/connector/core.ts';
+import { loadKube } from '../../src/kube/index.ts';
 import { serializeStreamInfo, tunnelCode, wireVersion } from '../../src/protocol/index.ts';
+import { http2Upgrade, openHttp2 } from '../../src/protocol/transport/index.ts';
 import { certificateOf, getFromPod, kubeconfigOf, openPeer, type Peer } from '../support/users.ts';
 import { type Cluster, openCluster } from './cluster.ts';
 import { repositoryRoot } from './paths.ts';
@@ -132,6 +135,21 @@ test('a developer with the rights connects, gets what the owner wishes, and atta
   await answeredBy('laptop');
   await core.leave(name);
   await answeredBy('pod');
+});
+
+test('the API server’s proxy is for those whose role has it; the others come by a port-forward', limit, async () => {
+  const { signal } = new AbortController();
+  const pod = await cluster.kubectl('-n', managerNamespace, 'get', 'pods', '-l', 'app=traffic-manager', '-o', 'name');
+  const where = { namespace: managerNamespace, pod: pod.trim().replace('pod/', ''), port: 8081, upgrade: http2Upgrade };
+  for (const [kubeconfig, isProxied] of [
+    [ann, true],
+    [bob, false],
+  ] as const) {
+    const duplex = await loadKube({ kubeconfig }).connectToPod({ ...where, signal });
+    assert.equal(duplex instanceof TLSSocket, isProxied);
+    const session = await openHttp2(duplex, { clock: systemClock });
+    session.destroy();
+  }
 });
 
 test('who may connect but not attach reads why, and sees the workloads', limit, async () => {

@@ -1,9 +1,9 @@
 import type { ClientHttp2Session } from 'node:http2';
 import type { Duplex } from 'node:stream';
-import { type Client, createClient } from '@connectrpc/connect';
+import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import type { Clock } from '../../base/index.ts';
 import { type Kube, kinds, type V1Pod, type V1Service } from '../../kube/index.ts';
-import { wire } from '../../protocol/index.ts';
+import { Workloads, wire } from '../../protocol/index.ts';
 import { createCallTransport, http2Upgrade, openHttp2, pingNow } from '../../protocol/transport/index.ts';
 import { managerMissing, managerNotRunning } from '../errors.ts';
 
@@ -16,6 +16,8 @@ const introduceTimeoutMs = 10_000;
  */
 export interface ManagerLink {
   readonly manager: Client<typeof wire.Manager>;
+  /** Ours, beside the contract: a manager of somebody else has it not. */
+  readonly workloads: Client<typeof Workloads>;
   readonly tunnels: ClientHttp2Session;
   /** Resolves when either half is gone. */
   readonly closed: Promise<void>;
@@ -92,12 +94,17 @@ export async function openManagerLink(options: LinkOptions): Promise<ManagerLink
       pingNow(session, clock);
     }
   };
-  const clientOf = (session: ClientHttp2Session): Client<typeof wire.Manager> =>
-    createClient(wire.Manager, createCallTransport(session, { authorization: options.authorization }));
+  const transportOf = (session: ClientHttp2Session): Transport =>
+    createCallTransport(session, { authorization: options.authorization });
   const introduce = async (sessionId: string): Promise<void> => {
-    await clientOf(tunnels).remain({ session: { sessionId } }, { signal, timeoutMs: introduceTimeoutMs });
+    await createClient(wire.Manager, transportOf(tunnels)).remain(
+      { session: { sessionId } },
+      { signal, timeoutMs: introduceTimeoutMs },
+    );
   };
-  return { manager: clientOf(calls), tunnels, closed, check, close, introduce };
+  const transport = transportOf(calls);
+  const manager = createClient(wire.Manager, transport);
+  return { manager, workloads: createClient(Workloads, transport), tunnels, closed, check, close, introduce };
 }
 
 async function findManager(kube: Kube, namespace: string): Promise<{ pod: string; namespace: string; port: number }> {

@@ -29,6 +29,10 @@ import { arrive } from './arrive.ts';
 import { follow } from './follow.ts';
 import { Identity } from './identity.ts';
 import { type ManagerLink, openManagerLink } from './link.ts';
+import { type WorkloadEvents, watchWorkloads } from './workloads.ts';
+
+/** What our manager takes in one call. */
+const maxNamespacesOfCall = 500;
 
 export interface SessionOptions {
   readonly kube: Kube;
@@ -66,7 +70,7 @@ export class ManagerSession {
   readonly #state = new Emitter<SessionState>();
   readonly #intercepts = new Emitter<readonly wire.InterceptInfo[]>();
   readonly #info = new Emitter<wire.ClusterInfo>();
-  readonly #workloads = new Emitter<{ namespace: string; events: readonly wire.WorkloadEvent[]; isFirst: boolean }>();
+  readonly #workloads = new Emitter<WorkloadEvents>();
   readonly onStateChanged = this.#state.event;
   readonly onInterceptsChanged = this.#intercepts.event;
   readonly onClusterInfoChanged = this.#info.event;
@@ -158,11 +162,10 @@ export class ManagerSession {
 
   /** Watches the workloads of these namespaces, and of no others. */
   watchNamespaces(names: readonly string[]): void {
-    for (const name of names.filter((each) => !this.#watched.has(each))) {
-      this.#watched.add(name);
-      if (this.#link && this.#linkScope) {
-        this.#watchWorkloads(this.#link, this.#linkScope, name);
-      }
+    const added = names.filter((each) => !this.#watched.has(each));
+    this.#watched = new Set([...this.#watched, ...added]);
+    if (this.#link && this.#linkScope) {
+      this.#watchWorkloads(this.#link, this.#linkScope, added);
     }
   }
 
@@ -318,9 +321,7 @@ export class ManagerSession {
         await this.#remain(link);
       }
     });
-    for (const name of this.#watched) {
-      this.#watchWorkloads(link, scope, name);
-    }
+    this.#watchWorkloads(link, scope, [...this.#watched]);
   }
 
   async #remain(link: ManagerLink): Promise<void> {
@@ -333,17 +334,17 @@ export class ManagerSession {
     }
   }
 
-  #watchWorkloads(link: ManagerLink, scope: Scope, namespace: string): void {
-    this.#follow(scope, `workloads of ${namespace}`, async (signal) => {
-      let isFirst = true;
-      for await (const { events } of link.manager.watchWorkloads(
-        { sessionInfo: { sessionId: this.#sessionId }, namespace },
-        { signal },
-      )) {
-        this.#workloads.fire({ namespace, events, isFirst });
-        isFirst = false;
-      }
-    });
+  #watchWorkloads(link: ManagerLink, scope: Scope, names: readonly string[]): void {
+    for (let at = 0; at < names.length; at += maxNamespacesOfCall) {
+      const some = names.slice(at, at + maxNamespacesOfCall);
+      this.#follow(scope, `workloads of ${some.length} namespaces`, (signal) =>
+        watchWorkloads(link, this.#sessionId, some, {
+          signal,
+          onEvents: (events) => this.#workloads.fire(events),
+          follow: (what, work) => this.#follow(scope, what, work),
+        }),
+      );
+    }
   }
 
   /** Asks anew when there are intercepts in another namespace than before. */

@@ -67,6 +67,7 @@ export function questionsOf(method: string, message: unknown, own: string, manag
     case 'WatchAgentsNS':
     case 'WatchAgentPodsInNamespacesDelta':
     case 'WatchSessionEvents':
+    case 'WatchNamespaces':
       return (namespaces ?? []).map((each) => ({ verb: 'create', resource: 'connections', namespace: each }));
     case 'PrepareIntercept':
     case 'CreateIntercept':

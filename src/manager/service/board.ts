@@ -5,7 +5,7 @@ import { shared } from '../../protocol/transport/index.ts';
 import type { ClusterView, Workload } from '../cluster/cluster.ts';
 import type { ManagedNamespaces } from '../cluster/managed.ts';
 import type { Store } from '../state/store.ts';
-import { isOver, type Limits, watchSnapshots, whenOver } from '../state/watch.ts';
+import { type Limits, watchSnapshots } from '../state/watch.ts';
 import { kindNumbers } from './convert.ts';
 
 const { ACTIVE } = wire.InterceptDispositionType;
@@ -22,6 +22,11 @@ interface Entry {
   readonly modified: wire.WorkloadEvent;
   readonly addedAt: number;
   readonly changedAt: number;
+}
+
+export interface Reading {
+  readonly version: number;
+  readonly delta: wire.WorkloadEventsDelta | undefined;
 }
 
 export interface BoardDeps {
@@ -69,17 +74,32 @@ export class WorkloadBoard implements Disposable {
     let read = 0;
     const next = (): number => this.#version;
     for await (const _ of watchSnapshots(this.#changed.event, limits, next, (version) => version)) {
-      if (read > 0 && read < this.#forgottenAt) {
+      const reading = this.read(read);
+      if (!reading) {
         return;
       }
-      // In one turn: what is said is what is true now, and not when the reader was woken.
-      const isFirst = read === 0;
-      const delta = this.#delta(read);
-      read = this.#version;
-      if (isFirst || delta.events.length > 0) {
-        yield delta;
+      read = reading.version;
+      if (reading.delta) {
+        yield reading.delta;
       }
     }
+  }
+
+  /** Something is there to read. */
+  get onChanged(): Event<void> {
+    return this.#changed.event;
+  }
+
+  /**
+   * What is new since a version, 0 being the first, in one turn: what is said is what is true now, and not when the reader
+   * was woken. Undefined: it has not read for too long, and has to begin anew. Without a delta there is nothing to say.
+   */
+  read(read: number): Reading | undefined {
+    if (read > 0 && read < this.#forgottenAt) {
+      return undefined;
+    }
+    const delta = this.#delta(read);
+    return { version: this.#version, delta: read === 0 || delta.events.length > 0 ? delta : undefined };
   }
 
   dispose(): void {
@@ -227,34 +247,4 @@ function toWorkloadInfo(
     desiredReplicas: desired,
     readyReplicas: ready,
   });
-}
-
-async function* nothing(): AsyncGenerator<never> {}
-
-/** The boards that somebody reads, one of each namespace. */
-export class WorkloadBoards {
-  readonly #deps: BoardDeps;
-  readonly #boards = new Map<string, { readonly board: WorkloadBoard; readers: number }>();
-
-  constructor(deps: BoardDeps) {
-    this.#deps = deps;
-  }
-
-  /** The board is there for as long as one reader's limits are not over. Empty where this one's are. */
-  watch(namespace: string, limits: Limits): AsyncGenerator<wire.WorkloadEventsDelta> {
-    if (isOver(limits)) {
-      return nothing();
-    }
-    const shared = this.#boards.get(namespace) ?? { board: new WorkloadBoard(this.#deps, namespace), readers: 0 };
-    this.#boards.set(namespace, shared);
-    shared.readers++;
-    const leaving = whenOver(limits, () => {
-      void leaving.dispose();
-      if (--shared.readers === 0) {
-        this.#boards.delete(namespace);
-        shared.board.dispose();
-      }
-    });
-    return shared.board.watch(limits);
-  }
 }

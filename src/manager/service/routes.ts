@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Code, ConnectError, type Interceptor, type ServiceImpl } from '@connectrpc/connect';
 import { type Clock, Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
 import type { UserInfo } from '../../kube/index.ts';
-import { managerName, parseVersion, wire, wireVersion } from '../../protocol/index.ts';
+import { managerName, parseVersion, Workloads, wire, wireVersion } from '../../protocol/index.ts';
 import { type ServiceRouter, shared } from '../../protocol/transport/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
@@ -16,7 +16,7 @@ import type { LiveConfig } from '../policy/live.ts';
 import type { AgentSession, ClientSession, Store } from '../state/store.ts';
 import { gather, watchSnapshots } from '../state/watch.ts';
 import type { DialWatchers } from '../tunnel/watchers.ts';
-import { WorkloadBoards } from './board.ts';
+import { WorkloadBoards } from './boards.ts';
 import { agentPodSnapshot, agentSnapshot, interceptSnapshot, kindNumbers } from './convert.ts';
 import { deltaWatches, until } from './deltas.ts';
 import { type Intercepts, refusedPreparation } from './intercepts.ts';
@@ -51,24 +51,43 @@ const storeGatherMs = 10;
 /** The cluster: a rollout changes dozens of objects a second, and nobody waits for one of them. */
 const viewGatherMs = 50;
 
-/** The Manager service. Handlers validate, call the store, and return. */
+/** In one call; more are more calls. */
+const maxNamespaces = 500;
+
+/** The Manager service, and ours beside it. Handlers validate, call the store, and return. */
 export function managerRoutes(deps: ServiceDeps): (router: ServiceRouter) => void {
   const { store, clock } = deps;
   const storeChanged = gather(store.onChanged, clock, storeGatherMs);
-  const watched = { ...watches(deps, storeChanged), ...deltaWatches(store, storeChanged) };
-  return (router) =>
+  const viewChanged = gather(deps.view.onChanged, clock, viewGatherMs);
+  const boards = boardsOf(deps, joined(storeChanged, viewChanged));
+  const watched = { ...watches(deps, { storeChanged, viewChanged, boards }), ...deltaWatches(store, storeChanged) };
+  const interceptors = [
+    deps.metrics.interceptor,
+    errorsToCodes(deps.log),
+    deps.agents.interceptor,
+    deps.gate.interceptor,
+  ];
+  return (router) => {
     router.service(
       wire.Manager,
       { ...sessions(deps), ...watched, ...attachments(deps), ...names(deps) },
-      {
-        interceptors: [
-          deps.metrics.interceptor,
-          errorsToCodes(deps.log),
-          deps.agents.interceptor,
-          deps.gate.interceptor,
-        ],
-      },
+      { interceptors },
     );
+    router.service(Workloads, ours(deps, boards), { interceptors });
+  };
+}
+
+/** What our connector asks in one call, where the contract has one for each namespace. */
+function ours({ store }: ServiceDeps, boards: WorkloadBoards): Partial<ServiceImpl<typeof Workloads>> {
+  return {
+    watchNamespaces: ({ session, namespaces }, { signal }) => {
+      const client = store.client(session?.sessionId);
+      if (namespaces.length > maxNamespaces) {
+        throw badRequest(`more than ${maxNamespaces} namespaces in one call`);
+      }
+      return boards.watchAll(namespaces, until(signal, client.ended));
+    },
+  };
 }
 
 /** Our errors become gRPC codes; the reason and hint stay in the text, the cause in the log. */
@@ -183,13 +202,20 @@ function checkNames(names: Readonly<Record<string, string>>): void {
   }
 }
 
-function watches(deps: ServiceDeps, storeChanged: Event<void>): Impl {
-  const { store, view, managed, watchers, info, logs, config, clock } = deps;
-  const viewChanged = gather(view.onChanged, clock, viewGatherMs);
-  const infoChanged = joined(viewChanged, config.onChanged);
-  const changed = joined(storeChanged, viewChanged);
+interface Watched {
+  readonly storeChanged: Event<void>;
+  readonly viewChanged: Event<void>;
+  readonly boards: WorkloadBoards;
+}
+
+function boardsOf({ store, view, managed }: ServiceDeps, changed: Event<void>): WorkloadBoards {
   const onChanged = managed ? joined(changed, managed.onChanged) : changed;
-  const boards = new WorkloadBoards({ store, view, managed, onChanged });
+  return new WorkloadBoards({ store, view, managed, onChanged });
+}
+
+function watches(deps: ServiceDeps, { storeChanged, viewChanged, boards }: Watched): Impl {
+  const { store, watchers, info, logs, config } = deps;
+  const infoChanged = joined(viewChanged, config.onChanged);
   const print = (value: unknown): string =>
     JSON.stringify(value, (_, each) => (typeof each === 'bigint' ? String(each) : each));
   /** The same object until it says something else, made once for everybody. */

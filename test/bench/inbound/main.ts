@@ -10,7 +10,8 @@ import { cacheFolder, repositoryRoot } from '../../cluster/paths.ts';
 import { run, step } from '../../cluster/shell.ts';
 import { installHeadless } from '../../support/headless.ts';
 import { openWorkstation } from '../../support/workstation.ts';
-import { measureLife } from './life.ts';
+import { measureDeaths } from './deaths.ts';
+import { type LifeRow, measureLife } from './life.ts';
 import { agentMemory, type Deployed, deployWorkloads, type Row, rows } from './rows.ts';
 
 const rounds = Number(process.env['NEARFIELD_BENCH_ROUNDS'] ?? 3);
@@ -21,6 +22,14 @@ const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 const roundOff = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
 const withUnit = (value: number, { unit }: Row): string => (Number.isNaN(value) ? '–' : `${roundOff(value)} ${unit}`);
+
+const lifeLines = (life: readonly LifeRow[]): string =>
+  life
+    .map(
+      ({ name, ms, lost, goal }) =>
+        `| ${name} | ${ms === undefined ? '–' : `${roundOff(ms)} ms`} | ${lost} | ${goal} |`,
+    )
+    .join('\n');
 
 const cluster = await openCluster();
 const workstation = await openWorkstation(6);
@@ -104,6 +113,9 @@ try {
     await headless.nearfield('leave', 'carried-bench');
   }
   const memoryAfter = await agentMemory();
+  const deaths = await step('killing this and that', () =>
+    measureDeaths({ cluster, headless, address: workloads.carried.address }),
+  );
 
   const passing = rows.map((row) => {
     const { plain = [], carried = [] } = passed.get(row.name) ?? {};
@@ -142,11 +154,15 @@ The agent's memory after it: ${memoryAfter} (goal ≤ 90 MB).
 
 | Attaching, a new connection every 20 ms | Nearfield | lost | goal |
 |---|---|---|---|
-${life.map(({ name, ms, lost, goal }) => `| ${name} | ${ms === undefined ? '–' : `${roundOff(ms)} ms`} | ${lost} | ${goal} |`).join('\n')}
+${lifeLines(life)}
+
+| Something dies beneath an intercept, a new connection every 50 ms | Nearfield | lost | goal |
+|---|---|---|---|
+${lifeLines(deaths)}
 `;
   await writeFile(join(repositoryRoot, 'docs/benchmarks-inbound.md'), text);
   console.log(text);
-  await headless.nearfield('quit');
+  await headless.nearfield('quit').catch(() => undefined);
   await cluster.kubectl('delete', 'namespace', 'bench', '--wait=false');
 } finally {
   await workstation.down();

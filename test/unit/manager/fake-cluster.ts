@@ -106,6 +106,7 @@ export const webContainer: V1Container = {
 
 interface DeploymentOptions {
   readonly name?: string;
+  readonly namespace?: string;
   readonly replicas?: number;
   readonly containers?: V1Container[];
   readonly annotations?: Record<string, string>;
@@ -113,10 +114,11 @@ interface DeploymentOptions {
 }
 
 export function deployment(options: DeploymentOptions = {}): V1Deployment {
-  const { name = 'web', replicas = 1, containers = [webContainer], annotations, hostNetwork } = options;
+  const { name = 'web', namespace = 'shop', replicas = 1 } = options;
+  const { containers = [webContainer], annotations, hostNetwork } = options;
   return {
     kind: 'Deployment',
-    metadata: { name, namespace: 'shop', uid: `uid-${name}` },
+    metadata: { name, namespace, uid: `uid-${name}` },
     spec: {
       replicas,
       selector: { matchLabels: { app: name } },

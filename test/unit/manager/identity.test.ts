@@ -6,7 +6,7 @@ import type { ResourceAttributes, UserInfo } from '../../../src/kube/index.ts';
 import { AccessReviewer } from '../../../src/manager/identity/access.ts';
 import { readClaims, TokenReviewer } from '../../../src/manager/identity/tokens.ts';
 
-import { metadataOf, Sessions, wire } from '../../../src/protocol/index.ts';
+import { metadataOf, Sessions, Workloads, wire } from '../../../src/protocol/index.ts';
 import { createCallTransport, createGrpcServer, openHttp2 } from '../../../src/protocol/transport/index.ts';
 import { deployment, FakeCluster, podOf, webService } from './fake-cluster.ts';
 import { fakeManager } from './fake-manager.ts';
@@ -59,6 +59,7 @@ class Cluster extends FakeCluster {
 interface Connected {
   readonly manager: Client<typeof wire.Manager>;
   readonly sessions: Client<typeof Sessions>;
+  readonly workloads: Client<typeof Workloads>;
 }
 
 async function open(requireToken: boolean) {
@@ -84,6 +85,7 @@ async function open(requireToken: boolean) {
     return {
       manager: createClient(wire.Manager, transport),
       sessions: createClient(Sessions, transport),
+      workloads: createClient(Workloads, transport),
     };
   };
   return { cluster, ...parts, connect };
@@ -146,6 +148,10 @@ test('the API server is asked for each namespace and verb, and its no is a sente
     arrive(ann, { namespace: 'bank' }),
     failsWith(Code.PermissionDenied, /ann may not create connections in namespace bank.*connections\.nearfield\.dev/),
   );
+  const watched = (...namespaces: string[]) =>
+    ann.workloads.watchNamespaces({ session, namespaces })[Symbol.asyncIterator]().next();
+  assert.equal((await watched('shop')).value?.namespace, 'shop');
+  await assert.rejects(watched('shop', 'bank'), failsWith(Code.PermissionDenied, /in namespace bank/));
   const spec = interceptSpec({ portIdentifier: 'http' });
   assert.equal((await ann.manager.prepareIntercept({ session, interceptSpec: spec })).error, '');
   assert.ok(cluster.asked.includes('ann create attachments shop web'));

@@ -4,7 +4,7 @@ import { parse } from 'valibot';
 import { isReason, silentLogger } from '../../../src/base/index.ts';
 import type { KubeObject } from '../../../src/kube/index.ts';
 import { ManagedNamespaces } from '../../../src/manager/cluster/managed.ts';
-import { WorkloadBoards } from '../../../src/manager/service/board.ts';
+import { WorkloadBoards } from '../../../src/manager/service/boards.ts';
 import { Intercepts } from '../../../src/manager/service/intercepts.ts';
 import { Store } from '../../../src/manager/state/store.ts';
 import { labelSelectorSchema, type wire } from '../../../src/protocol/index.ts';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import { Emitter } from '../../../src/base/index.ts';
-import { WorkloadBoards } from '../../../src/manager/service/board.ts';
+import { WorkloadBoards } from '../../../src/manager/service/boards.ts';
 import { Store } from '../../../src/manager/state/store.ts';
-import type { wire } from '../../../src/protocol/index.ts';
+import type { NamespaceEvents, wire } from '../../../src/protocol/index.ts';
 import { deployment, FakeCluster } from './fake-cluster.ts';
 import { HandClock } from './hand-clock.ts';
 import { agentInfo } from './messages.ts';
@@ -103,4 +103,54 @@ test('a thousand workloads and three hundred readers cost one look a change', as
   changed.fire();
   assert.ok((await Promise.all(told)).every((each) => each.join() === 'modified app-7'));
   assert.equal(looks, 1);
+});
+
+const readAll = (...namespaces: string[]) => boards.watchAll(namespaces, new AbortController().signal);
+const said = async (reader: ReturnType<typeof readAll>): Promise<string> => {
+  const { value } = await reader.next();
+  const { namespace, isFirst, delta } = value as NamespaceEvents;
+  const events = delta?.events.map(({ type, workload }) => `${names[type as 0 | 1 | 2]} ${workload?.name}`) ?? [];
+  return `${namespace}${isFirst ? ' from the start' : ''}: ${events.join(', ')}`;
+};
+
+test('of several namespaces in one call each begins with everything, and goes on with what is new', async () => {
+  cluster.put(deployment({ name: 'far', namespace: 'far' }));
+  const reader = readAll('shop', 'far', 'empty');
+  assert.deepEqual(
+    [await said(reader), await said(reader), await said(reader)],
+    ['shop from the start: added api, added web', 'far from the start: added far', 'empty from the start: '],
+  );
+  const next = said(reader);
+  store.addAgent('agent:1', agentInfo());
+  changed.fire();
+  assert.equal(await next, 'shop: modified web');
+});
+
+test('who reads several slowly gets each once, as it is by then', async () => {
+  const reader = readAll('shop', 'far');
+  await said(reader);
+  await said(reader);
+  for (let round = 1; round < 50; round++) {
+    for (const namespace of ['shop', 'far']) {
+      cluster.put(deployment({ name: 'web', namespace, replicas: round }));
+      changed.fire();
+    }
+  }
+  assert.deepEqual([await said(reader), await said(reader)].sort(), ['far: added web', 'shop: modified web']);
+});
+
+test('a namespace that is named twice is told once', async () => {
+  const reader = readAll('shop', 'shop', 'far');
+  assert.equal(await said(reader), 'shop from the start: added api, added web');
+  assert.equal(await said(reader), 'far from the start: ');
+});
+
+test('one call for all ends with its limits, also while it waits', async () => {
+  const limits = new AbortController();
+  const reader = boards.watchAll(['shop'], limits.signal);
+  await reader.next();
+  const ended = reader.next();
+  limits.abort();
+  assert.equal((await ended).done, true);
+  assert.equal((await boards.watchAll(['shop'], limits.signal).next()).done, true);
 });
