@@ -2,7 +2,7 @@ import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { create, type DescMessage, toBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { cancelled, type Disposable } from '../../base/index.ts';
-import { cancelCode, framed } from './message.ts';
+import { cancelCode, framed, undated } from './message.ts';
 
 const head = { ':status': 200, 'content-type': 'application/grpc+proto' } as const;
 
@@ -72,7 +72,7 @@ export class Answer {
   /** What is not gRPC at all has a status of HTTP. */
   refuse(status: number): void {
     if (!this.#isOver) {
-      this.#stream.respond({ ':status': status }, { endStream: true });
+      this.#stream.respond({ ':status': status }, { ...undated, endStream: true });
       this.#leave();
     }
   }
@@ -96,7 +96,7 @@ export class Answer {
       stream.once('wantTrailers', () => stream.sendTrailers(status));
       stream.end();
     } else {
-      stream.respond({ ...head, ...status }, { endStream: true });
+      stream.respond({ ...head, ...status }, { ...undated, endStream: true });
     }
     this.#leave();
   }
@@ -146,7 +146,7 @@ export class Answer {
   #write(value: unknown): boolean {
     const frame = frameOf(value as object, this.#output as DescMessage);
     if (!this.#stream.headersSent) {
-      this.#stream.respond(head, { waitForTrailers: true });
+      this.#stream.respond(head, { ...undated, waitForTrailers: true });
     }
     return this.#stream.write(frame);
   }

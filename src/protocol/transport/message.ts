@@ -12,3 +12,9 @@ export function framed(message: Uint8Array): Buffer {
   frame.set(message, prefixBytes);
   return frame;
 }
+
+/**
+ * For `respond`, which would say the date: a header that is new in every second. Each session of HTTP/2 keeps the headers it
+ * has seen (RFC 7541 section 2.3.2), up to 4 KiB and four times of that in memory, and there are hundreds.
+ */
+export const undated = { sendDate: false } as const;

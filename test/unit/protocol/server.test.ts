@@ -63,3 +63,19 @@ for (const [what, head] of [
     assert.equal(await call({}), '200');
   });
 }
+
+test('answers have no date: every session would keep one of each second', limit, async () => {
+  const session = connect(`http://127.0.0.1:${port}`);
+  session.on('error', () => undefined);
+  try {
+    for (const path of [version, '/telepresence.manager.Manager/Unknown']) {
+      const stream = session.request({ ':method': 'POST', ':path': path, 'content-type': 'application/grpc' });
+      stream.end(Buffer.alloc(5));
+      stream.resume();
+      const [headers] = await once(stream, 'response');
+      assert.equal(headers.date, undefined, path);
+    }
+  } finally {
+    session.destroy();
+  }
+});
