@@ -15,14 +15,17 @@ export interface PodWayDeps {
 
 /** Beyond, a port-forward is tried beside it: packets to pods may vanish, and nobody says so. */
 const headStartMs = 500;
-/** A role, a network policy, what runs in the pods: where there was no way there is none for a while. */
-const rememberMs = 5 * 60_000;
+/**
+ * A role, a network policy, what runs in the pods: where there was no way there is none for a while. Briefly at first, since a
+ * pod may just have been starting, and each time for longer.
+ */
+const rememberMs = { first: 10_000, longest: 5 * 60_000 };
 
 /** Of two ways to a pod the shorter one that there is: the API server's own proxy, or a port-forward. */
 export class PodWay {
   readonly #deps: PodWayDeps;
-  /** Namespaces whose pods the proxy did not lead to, and until when that is believed. */
-  readonly #closed = new Map<string, number>();
+  /** Namespaces whose pods the proxy did not lead to, until when that is believed, and for how long it was. */
+  readonly #closed = new Map<string, { readonly until: number; readonly ms: number }>();
 
   constructor(deps: PodWayDeps) {
     this.#deps = deps;
@@ -32,7 +35,7 @@ export class PodWay {
   async open({ upgrade, ...options }: ConnectToPodOptions): Promise<Duplex> {
     const { clock, openPodProxy, openPortForward } = this.#deps;
     const { namespace } = options;
-    if ((this.#closed.get(namespace) ?? 0) > clock.nowMs()) {
+    if ((this.#closed.get(namespace)?.until ?? 0) > clock.nowMs()) {
       return openPortForward(options);
     }
     const over = new AbortController();
@@ -51,9 +54,19 @@ export class PodWay {
     }
     // Nothing of a pod that nobody reaches is remembered: it may be about to start.
     const isForwarded = !first || (await Promise.race([forwarded, undefined]).catch(() => undefined)) === first;
-    if (first && isForwarded) {
-      this.#closed.set(namespace, clock.nowMs() + rememberMs);
+    if (first) {
+      this.#remember(namespace, isForwarded);
     }
     return first ?? forwarded;
+  }
+
+  #remember(namespace: string, isClosed: boolean): void {
+    if (!isClosed) {
+      this.#closed.delete(namespace);
+      return;
+    }
+    const before = this.#closed.get(namespace);
+    const ms = before ? Math.min(before.ms * 2, rememberMs.longest) : rememberMs.first;
+    this.#closed.set(namespace, { until: this.#deps.clock.nowMs() + ms, ms });
   }
 }

@@ -10,8 +10,11 @@ const maxTunnelsOfOne = 4_096;
 /** Calls that are being served: a thousand names, and a watch of each namespace. */
 const maxCallsOfOne = 2_048;
 /** All that one API server brings: hundreds of developers with two connections each, and what they ask at once. */
-const maxSessionsOfBringer = 2_000;
+const maxSessionsOfBringer = 1_500;
 const maxStreamsOfBringer = 16_384;
+/** All that is brought: who has no room there comes by a port-forward, and agents come by themselves. */
+const maxSessionsBrought = 2_500;
+const maxStreamsBrought = 32_768;
 /** Bodies of requests that are still on their way. */
 const maxBodyBytes = 32 * 1024 * 1024;
 
@@ -135,6 +138,7 @@ const bringer: Guest = {
   tunnels: maxStreamsOfBringer,
   calls: maxStreamsOfBringer,
 };
+const brought: Guest = { sessions: maxSessionsBrought, tunnels: maxStreamsBrought, calls: maxStreamsBrought };
 
 interface Counted {
   readonly key: Caller | string;
@@ -144,7 +148,9 @@ interface Counted {
 function countedFor(caller: Caller): Counted[] {
   const { address, broughtBy } = caller;
   const self = { key: address === '' || isLoopback(address) ? caller : address, limits: one };
-  return broughtBy === undefined ? [self] : [self, { key: `by ${broughtBy}`, limits: bringer }];
+  return broughtBy === undefined
+    ? [self]
+    : [self, { key: `by ${broughtBy}`, limits: bringer }, { key: 'by anybody', limits: brought }];
 }
 
 function once(work: () => void): Leave {

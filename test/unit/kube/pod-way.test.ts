@@ -54,11 +54,23 @@ test(
     assert.equal(await opened, duplex);
     await way.open(where);
     assert.deepEqual(asked, ['proxy', 'forward', 'forward']);
-    clock.advance(5 * 60_000);
+    clock.advance(10_000);
     await way.open(where);
     assert.deepEqual(asked, ['proxy', 'forward', 'forward', 'proxy', 'forward']);
   },
 );
+
+test('what was no way again and again is tried less and less, and every five minutes in the end', limit, async () => {
+  const { way, proxy, forward, asked, clock } = ways();
+  proxy.reject(new Error('forbidden'));
+  forward.resolve(b());
+  for (let second = 0; second < 3_600; second++) {
+    await way.open(where);
+    clock.advance(1_000);
+  }
+  const tries = asked.filter((each) => each === 'proxy').length;
+  assert.ok(tries >= 12 && tries <= 18, `${tries} times in an hour`);
+});
 
 test('one namespace says nothing of another', limit, async () => {
   const { way, proxy, forward, asked } = ways();

@@ -82,6 +82,17 @@ test('what one API server brings is hundreds of callers of their own, and not ev
   assert.ok(guests.session({ address: '10.0.0.1' }), 'whoever speaks for themselves there, too');
 });
 
+test('pods that say they are API servers leave room for whoever comes by themselves', () => {
+  const { guests } = opened();
+  for (let pod = 1; pod < 10; pod++) {
+    for (let count = 0; count < 2_000; count++) {
+      guests.session({ address: '', broughtBy: `10.0.1.${pod}` });
+    }
+  }
+  const others = Array.from({ length: 2_000 }, (_, index) => ({ address: `10.1.${index >> 8}.${index & 255}` }));
+  assert.ok(others.every((other) => guests.session(other)));
+});
+
 test('one of those that an API server brings cannot take the calls of the others', () => {
   const { guests } = opened();
   const greedy = { address: '', broughtBy: '10.0.0.1' };
