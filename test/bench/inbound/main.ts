@@ -2,7 +2,7 @@
  * `npm run bench:inbound`: what a traffic-agent costs whoever is not developing, what reaches the developer, and how long
  * attaching takes, on the same cluster in one run. Writes docs/benchmarks-inbound.md.
  */
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { openCluster } from '../../cluster/cluster.ts';
@@ -159,7 +159,8 @@ ${lifeLines(life)}
 | Something dies beneath an intercept, a new connection every 50 ms | Nearfield | lost | goal |
 |---|---|---|---|
 ${lifeLines(deaths)}
-`;
+
+${await readFile(join(repositoryRoot, 'test/bench/inbound/notes.md'), 'utf8')}`;
   await writeFile(join(repositoryRoot, 'docs/benchmarks-inbound.md'), text);
   console.log(text);
   await headless.nearfield('quit').catch(() => undefined);
