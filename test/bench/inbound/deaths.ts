@@ -30,8 +30,9 @@ export async function measureDeaths({ cluster, headless, address }: DeathDeps): 
   const { connector, end } = await headless.open();
   await connector.attach(readAttach('intercept', 'deployment/carried', { namespace: 'bench', port: [`${port}:http`] }));
   const readyPods = async (): Promise<string[]> => {
-    const path = '{range .items[?(@.status.conditions[?(@.type=="Ready")].status=="True")]}{.metadata.name} {end}';
-    return (await kubectl('get', 'pods', '-l', 'app=carried', '-o', `jsonpath=${path}`)).split(' ').filter(Boolean);
+    const path = '{range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}';
+    const pods = (await kubectl('get', 'pods', '-l', 'app=carried', '-o', `jsonpath=${path}`)).split(' ');
+    return pods.filter((each) => each.endsWith('=True')).map((each) => each.replace('=True', ''));
   };
   const during = async (change: () => Promise<unknown>): Promise<Seen> => {
     const probing = probeFromPod(cluster, { namespace: 'bench', address, port, periodMs, seconds });
