@@ -1,31 +1,16 @@
 import { readAttach } from '../../../src/connector/cli/attach.ts';
-import type { Cluster } from '../../cluster/cluster.ts';
 import { waitFor } from '../../cluster/shell.ts';
-import type { Headless } from '../../support/headless.ts';
-import { firstAnswer, type ProbeReport, probeFromPod } from '../../support/probe.ts';
-import type { LifeRow } from './life.ts';
+import { firstAnswer } from '../../support/probe.ts';
+import { during, lostOf, port, type Seen } from './during.ts';
+import type { LifeDeps, LifeRow } from './life.ts';
 
-interface DeathDeps {
-  readonly cluster: Pick<Cluster, 'kubectl'>;
-  readonly headless: Headless;
-  /** The service of `carried`. */
-  readonly address: string;
-}
-
-interface Seen {
-  readonly since: number;
-  readonly report: ProbeReport;
-}
-
-const port = 8080;
 /** As the peer was measured. */
 const periodMs = 50;
 const seconds = 25;
-const leadMs = 500;
 const limitMs = 60_000;
 
 /** What callers notice when something dies beneath an intercept. Afterwards no connector runs. */
-export async function measureDeaths({ cluster, headless, address }: DeathDeps): Promise<LifeRow[]> {
+export async function measureDeaths({ cluster, headless, address }: LifeDeps): Promise<LifeRow[]> {
   const kubectl = (...args: readonly string[]): Promise<string> => cluster.kubectl('-n', 'bench', ...args);
   const { connector, end } = await headless.open();
   await connector.attach(readAttach('intercept', 'deployment/carried', { namespace: 'bench', port: [`${port}:http`] }));
@@ -34,17 +19,12 @@ export async function measureDeaths({ cluster, headless, address }: DeathDeps): 
     const pods = (await kubectl('get', 'pods', '-l', 'app=carried', '-o', `jsonpath=${path}`)).split(' ');
     return pods.filter((each) => each.endsWith('=True')).map((each) => each.replace('=True', ''));
   };
-  const during = async (change: () => Promise<unknown>): Promise<Seen> => {
-    const probing = probeFromPod(cluster, { namespace: 'bench', address, port, periodMs, seconds });
-    await new Promise((resolve) => setTimeout(resolve, leadMs));
-    const since = Date.now();
-    await change();
-    return { since, report: await probing };
-  };
-  const row = (name: string, goal: string, { report }: Seen, ms: number | undefined): LifeRow => ({
+  const see = (change: () => Promise<unknown>): Promise<Seen> =>
+    during(cluster, { address, periodMs, seconds }, change);
+  const row = (name: string, goal: string, seen: Seen, ms: number | undefined): LifeRow => ({
     name,
     ms,
-    lost: `${report.failed} of ${report.sent}`,
+    lost: lostOf(seen),
     goal,
   });
   /** An ordinary deletion; resolves when there are as many that are ready as before. */
@@ -60,17 +40,17 @@ export async function measureDeaths({ cluster, headless, address }: DeathDeps): 
   };
 
   let successorMs = 0;
-  const only = await during(async () => {
+  const only = await see(async () => {
     successorMs = await deleteOne(1);
   });
-  const manager = await during(() =>
+  const manager = await see(() =>
     cluster.kubectl('-n', 'ambassador', 'delete', 'pod', '-l', 'app=traffic-manager', '--grace-period=0', '--force'),
   );
   await kubectl('scale', 'deploy/carried', '--replicas=2');
   await waitFor('two pods', limitMs, async () => ((await readyPods()).length === 2 ? true : undefined));
-  const oneOfTwo = await during(() => deleteOne(2));
+  const oneOfTwo = await see(() => deleteOne(2));
   await kubectl('scale', 'deploy/carried', '--replicas=1');
-  const killed = await during(async () => process.kill(await headless.pidOf('connector'), 'SIGKILL'));
+  const killed = await see(async () => process.kill(await headless.pidOf('connector'), 'SIGKILL'));
   end();
   return [
     row(

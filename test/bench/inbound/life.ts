@@ -1,7 +1,8 @@
 import { readAttach } from '../../../src/connector/cli/attach.ts';
 import type { Cluster } from '../../cluster/cluster.ts';
 import type { Headless } from '../../support/headless.ts';
-import { firstAnswer, type ProbeReport, probeFromPod } from '../../support/probe.ts';
+import { firstAnswer } from '../../support/probe.ts';
+import { during, lostOf, port, type Seen } from './during.ts';
 
 export interface LifeRow {
   readonly name: string;
@@ -11,7 +12,7 @@ export interface LifeRow {
   readonly goal: string;
 }
 
-interface LifeDeps {
+export interface LifeDeps {
   readonly cluster: Pick<Cluster, 'kubectl'>;
   readonly headless: Headless;
   /** The service of `carried`. */
@@ -19,9 +20,6 @@ interface LifeDeps {
 }
 
 const periodMs = 20;
-const port = 8080;
-/** Before the change, so that it is seen. */
-const leadMs = 500;
 
 /** How long it takes from the request to the connector to the first request that goes elsewhere, and what is lost meanwhile. */
 export async function measureLife({ cluster, headless, address }: LifeDeps): Promise<LifeRow[]> {
@@ -30,22 +28,12 @@ export async function measureLife({ cluster, headless, address }: LifeDeps): Pro
     connector.attach(readAttach('intercept', `deployment/${workload}`, { namespace: 'bench', port: [`${port}:http`] }));
   const leave = (workload: string) => () => connector.leave(`${workload}-bench`);
   const plain = await cluster.kubectl('-n', 'bench', 'get', 'service', 'plain', '-o', 'jsonpath={.spec.clusterIP}');
-  const during = async (target: string, seconds: number, change: () => Promise<unknown>) => {
-    const probing = probeFromPod(cluster, { namespace: 'bench', address: target, port, periodMs, seconds });
-    await new Promise((resolve) => setTimeout(resolve, leadMs));
-    const since = Date.now();
-    await change();
-    return { since, report: await probing };
-  };
-  const row = (
-    name: string,
-    goal: string,
-    who: string,
-    { since, report }: { readonly since: number; readonly report: ProbeReport },
-  ): LifeRow => ({
+  const see = (target: string, seconds: number, change: () => Promise<unknown>): Promise<Seen> =>
+    during(cluster, { address: target, periodMs, seconds }, change);
+  const row = (name: string, goal: string, who: string, seen: Seen): LifeRow => ({
     name,
-    ms: firstAnswer(report, who, since),
-    lost: `${report.failed} of ${report.sent}`,
+    ms: firstAnswer(seen.report, who, seen.since),
+    lost: lostOf(seen),
     goal,
   });
   const measured = [
@@ -53,16 +41,16 @@ export async function measureLife({ cluster, headless, address }: LifeDeps): Pro
       'first request at the laptop, no agent yet',
       '≤ 2,500 ms, 0 lost',
       'laptop',
-      await during(plain, 12, intercept('plain')),
+      await see(plain, 12, intercept('plain')),
     ),
-    row('leave → the pod answers', '≤ 100 ms', 'pod', await during(plain, 4, leave('plain'))),
+    row('leave → the pod answers', '≤ 100 ms', 'pod', await see(plain, 4, leave('plain'))),
     row(
       'first request at the laptop, agent present',
       '≤ 100 ms',
       'laptop',
-      await during(address, 4, intercept('carried')),
+      await see(address, 4, intercept('carried')),
     ),
-    row('leave → the pod answers, again', '≤ 100 ms', 'pod', await during(address, 4, leave('carried'))),
+    row('leave → the pod answers, again', '≤ 100 ms', 'pod', await see(address, 4, leave('carried'))),
   ];
   end();
   return measured;
