@@ -3,7 +3,7 @@ import * as https from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { forbidden, forwardFailed } from './errors.ts';
-import type { Requester } from './request.ts';
+import { proxyAgentOf, type Requester } from './request.ts';
 
 /** What the program at the port calls its own protocol (RFC 9110 §7.8). */
 export interface Upgrade {
@@ -33,8 +33,7 @@ export async function openPodProxy(requester: Requester, options: PodProxyOption
   return new Promise((resolve, reject) => {
     const request = (url.protocol === 'http:' ? http : https).request(url, {
       ...tls,
-      // A connection of its own; the library's agent is kept where it is more than TLS, e.g. a proxy.
-      agent: agent && agent.constructor.name !== 'Agent' ? agent : false,
+      agent: proxyAgentOf(agent) ?? false,
       headers: { ...(tls.headers as http.OutgoingHttpHeaders), connection: 'Upgrade', upgrade: upgrade.protocol },
     });
     let opening: http.ClientRequest | Socket = request;

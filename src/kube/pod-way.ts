@@ -46,18 +46,20 @@ export class PodWay {
     const forwarded = sleep(clock, headStartMs, AbortSignal.any([signal, failed.signal]))
       .catch(() => signal.throwIfAborted())
       .then(() => openPortForward({ ...options, signal }));
-    const first = await Promise.any([proxied, forwarded]).catch(() => undefined);
+    const first = await Promise.any([
+      proxied.then((duplex) => ({ duplex, isForwarded: false })),
+      forwarded.then((duplex) => ({ duplex, isForwarded: true })),
+    ]).catch(() => undefined);
     over.abort();
-    for (const way of [proxied, forwarded]) {
-      // Whoever comes second is not wanted any more.
-      way.then((duplex) => duplex !== first && duplex.destroy()).catch(() => undefined);
+    if (!first) {
+      // Nothing of a pod that nobody reaches is remembered: it may be about to start.
+      return forwarded;
     }
-    // Nothing of a pod that nobody reaches is remembered: it may be about to start.
-    const isForwarded = !first || (await Promise.race([forwarded, undefined]).catch(() => undefined)) === first;
-    if (first) {
-      this.#remember(namespace, isForwarded);
-    }
-    return first ?? forwarded;
+    // Whoever comes second is not wanted any more.
+    const second = first.isForwarded ? proxied : forwarded;
+    second.then((duplex) => duplex.destroy()).catch(() => undefined);
+    this.#remember(namespace, first.isForwarded);
+    return first.duplex;
   }
 
   #remember(namespace: string, isClosed: boolean): void {

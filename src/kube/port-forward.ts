@@ -3,7 +3,7 @@ import { Duplex } from 'node:stream';
 import WebSocket from 'ws';
 import { type Disposable, systemClock } from '../base/index.ts';
 import { forwardFailed } from './errors.ts';
-import type { Requester } from './request.ts';
+import { proxyAgentOf, type Requester } from './request.ts';
 
 export interface PortForwardOptions {
   readonly namespace: string;
@@ -31,9 +31,10 @@ export async function openPortForward(requester: Requester, options: PortForward
   const base = requester.server.replace(/^http/, 'ws').replace(/\/$/, '');
   const url = `${base}/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}/portforward?ports=${port}`;
   const { agent, ...tls } = await requester.options();
+  const proxyAgent = proxyAgentOf(agent);
   const socket = new WebSocket(url, 'v4.channel.k8s.io', {
     ...(tls as ClientRequestArgs),
-    ...(agent && agent.constructor.name !== 'Agent' ? { agent } : {}),
+    ...(proxyAgent ? { agent: proxyAgent } : {}),
     perMessageDeflate: false,
     skipUTF8Validation: true,
     handshakeTimeout: openTimeoutMs,

@@ -17,6 +17,10 @@ export interface Call {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Of the library's agents for a connection of its own: the one that is more than TLS, e.g. a proxy. */
+export const proxyAgentOf = (agent: https.RequestOptions['agent']): http.Agent | undefined =>
+  typeof agent === 'object' && agent.constructor.name !== 'Agent' ? agent : undefined;
+
 /** HTTP to one API server, with the kubeconfig's credentials, over kept connections. */
 export class Requester {
   readonly #config: KubeConfig;

@@ -86,6 +86,7 @@ export {
   type SidecarPort,
   sidecarConfigSchema,
 } from './messages/sidecar.ts';
+export { maxWatchedNamespaces } from './messages/workloads.ts';
 export {
   FieldReader,
   FieldWriter,

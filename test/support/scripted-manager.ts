@@ -85,8 +85,14 @@ export class ScriptedManager {
         router.service(wire.Manager, {
           version: () => this.version,
           getAgentImageFQN: () => ({ fQN: 'image' }),
-          arriveAsClient: (_request, context) => this.#look(context) ?? { sessionId: 'session' },
-          remain: (_request, context) => this.#look(context) ?? {},
+          arriveAsClient: (_request, context) => {
+            this.#look(context);
+            return { sessionId: 'session' };
+          },
+          remain: (_request, context) => {
+            this.#look(context);
+            return {};
+          },
           depart: () => ({}),
           watchClusterInfo: (_, { signal }) =>
             following(this.#changed, signal, () => create(wire.ClusterInfoSchema, { dns: {} })),
@@ -125,7 +131,7 @@ export class ScriptedManager {
     return this.#grpc.close();
   }
 
-  #look({ requestHeader, values }: HandlerContext): undefined {
+  #look({ requestHeader, values }: HandlerContext): void {
     if (requestHeader.has('authorization')) {
       this.shownFrom.add(values.get(callerKey).address);
     }

@@ -15,6 +15,7 @@ import type { Kube } from '../../kube/index.ts';
 import {
   type ClientConfig,
   errorOfConnect,
+  maxWatchedNamespaces,
   parseVersion,
   productName,
   wire,
@@ -30,9 +31,6 @@ import { follow } from './follow.ts';
 import { Identity } from './identity.ts';
 import { type ManagerLink, openManagerLink } from './link.ts';
 import { type WorkloadEvents, watchWorkloads } from './workloads.ts';
-
-/** What our manager takes in one call. */
-const maxNamespacesOfCall = 500;
 
 export interface SessionOptions {
   readonly kube: Kube;
@@ -335,8 +333,8 @@ export class ManagerSession {
   }
 
   #watchWorkloads(link: ManagerLink, scope: Scope, names: readonly string[]): void {
-    for (let at = 0; at < names.length; at += maxNamespacesOfCall) {
-      const some = names.slice(at, at + maxNamespacesOfCall);
+    for (let at = 0; at < names.length; at += maxWatchedNamespaces) {
+      const some = names.slice(at, at + maxWatchedNamespaces);
       this.#follow(scope, `workloads of ${some.length} namespaces`, (signal) =>
         watchWorkloads(link, this.#sessionId, some, {
           signal,

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Code, ConnectError, type Interceptor, type ServiceImpl } from '@connectrpc/connect';
 import { type Clock, Emitter, type Event, errorCodes, type Logger, parseIp, toError } from '../../base/index.ts';
 import type { UserInfo } from '../../kube/index.ts';
-import { managerName, parseVersion, Workloads, wire, wireVersion } from '../../protocol/index.ts';
+import { managerName, maxWatchedNamespaces, parseVersion, Workloads, wire, wireVersion } from '../../protocol/index.ts';
 import { type ServiceRouter, shared } from '../../protocol/transport/index.ts';
 import type { ClusterView } from '../cluster/cluster.ts';
 import { type ClusterResolver, serializeRecords } from '../cluster/dns.ts';
@@ -51,9 +51,6 @@ const storeGatherMs = 10;
 /** The cluster: a rollout changes dozens of objects a second, and nobody waits for one of them. */
 const viewGatherMs = 50;
 
-/** In one call; more are more calls. */
-const maxNamespaces = 500;
-
 /** The Manager service, and ours beside it. Handlers validate, call the store, and return. */
 export function managerRoutes(deps: ServiceDeps): (router: ServiceRouter) => void {
   const { store, clock } = deps;
@@ -82,8 +79,8 @@ function ours({ store }: ServiceDeps, boards: WorkloadBoards): Partial<ServiceIm
   return {
     watchNamespaces: ({ session, namespaces }, { signal }) => {
       const client = store.client(session?.sessionId);
-      if (namespaces.length > maxNamespaces) {
-        throw badRequest(`more than ${maxNamespaces} namespaces in one call`);
+      if (namespaces.length > maxWatchedNamespaces) {
+        throw badRequest(`more than ${maxWatchedNamespaces} namespaces in one call`);
       }
       return boards.watchAll(namespaces, until(signal, client.ended));
     },

@@ -1,0 +1,2 @@
+/** In one `WatchNamespaces`; more are more calls. */
+export const maxWatchedNamespaces = 500;
