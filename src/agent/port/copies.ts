@@ -9,12 +9,6 @@ import { Tap, type TapDeps } from './tap.ts';
  * all was said. A program that keeps up has a few of them for some milliseconds.
  */
 const limits = { open: 256, waiting: 32 };
-/**
- * A copy of small words is read in pieces of so long: each piece costs the whole way, whatever is in it, and the caller waits
- * for a processor meanwhile. Only after small ones a piece takes longer, since much that comes at once must not pile up.
- */
-const gatherMs = { first: 5, longest: 50 };
-const smallBytes = 4_096;
 /** Full once, it stays so for this long at least: changing over is not free either. */
 const restMs = 250;
 
@@ -52,18 +46,10 @@ export class Copies implements Disposable {
         }
       }),
     );
-    let pauseMs = gatherMs.first;
     copy.on('data', (chunk: Buffer) => {
       for (const tap of taps) {
         tap.write(chunk);
       }
-      if (chunk.length >= smallBytes) {
-        pauseMs = gatherMs.first;
-        return;
-      }
-      copy.pause();
-      this.#deps.clock.after(pauseMs, () => copy.resume());
-      pauseMs = Math.min(pauseMs * 2, gatherMs.longest);
     });
     copy.on('end', () => {
       for (const tap of taps) {

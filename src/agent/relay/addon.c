@@ -87,7 +87,7 @@ static int join(int fd, const struct target *target, int *copy) {
     close(own);
     return 0;
   }
-  if (copy) *copy = pair_tap(pair);
+  if (copy) *copy = tap_open(pair);
   fcntl(own, F_SETFL, fcntl(own, F_GETFL) | O_NONBLOCK);
   setsockopt(own, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
   relay_take(pair);

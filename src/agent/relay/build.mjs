@@ -12,6 +12,6 @@ export async function buildRelay(target = 'dist/relay.node') {
   }
   await mkdir('dist', { recursive: true });
   const flags = ['-O2', '-Wall', '-Wextra', '-fPIC', '-shared', '-s', '-pthread', `-I${headers}`];
-  const sources = ['addon.c', 'thread.c', 'pairs.c'].map((name) => `src/agent/relay/${name}`);
+  const sources = ['addon.c', 'thread.c', 'pairs.c', 'tap.c'].map((name) => `src/agent/relay/${name}`);
   await run('gcc', [...flags, '-o', target, ...sources]);
 }

@@ -30,7 +30,10 @@ struct pair {
   struct side side[2];
   /* Who listens in on side 0, by its end of a socket pair; -1 for nobody. */
   struct side tap;
-  int tap_is_ending;
+  size_t tap_room;
+  int tap_is_ending, tap_is_blocked;
+  /* When something left last. */
+  double tap_left;
   struct pair *next, *previous, *dead_next;
   int is_connecting, is_dead;
   double deadline;
@@ -51,14 +54,27 @@ double relay_now(void);
 /* pairs.c: all of it in the relay's thread, but for `pair_open`. */
 struct pair *pair_open(int caller, const struct target *target);
 void pair_add(struct pair *pair);
-/* A copy of what the caller says, to be read at the descriptor that is answered; -1 when there is none. Before
-   `pair_add`. It ends as the caller does, and breaks off (ECONNRESET) when it was not read fast enough. */
-int pair_tap(struct pair *pair);
 void pair_handle(struct side *side, uint32_t events);
 void pair_drop(struct pair *pair, int is_failure);
 void pairs_give_up_late_ones(void);
+/* Small words that copies have waited for long enough. */
+void pairs_flush_taps(void);
 void pairs_free_dead(void);
 void pairs_drop_all(void);
+
+/* tap.c: all of it in the relay's thread, but for `tap_open`. */
+/* A copy of what the caller says, to be read at the descriptor that is answered; -1 when there is none. Before
+   `pair_add`. It ends as the caller does, and breaks off (ECONNRESET) when it was not read fast enough. */
+int tap_open(struct pair *pair);
+void tap_write(struct pair *pair, const char *bytes, size_t length);
+void tap_end(struct pair *pair);
+void tap_handle(struct pair *pair, uint32_t events);
+void tap_flush(struct pair *pair);
+void tap_close(struct pair *pair, int is_whole);
+/* How long nothing has to leave; -1: for ever. */
+int taps_milliseconds(void);
+/* Asked once: it is forgotten then. */
+int taps_are_due(void);
 
 /* thread.c */
 int relay_start(void);

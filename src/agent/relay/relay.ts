@@ -93,9 +93,9 @@ class NativeRelay implements Relay {
       return undefined;
     }
     socket.destroy();
-    // While it is paused the kernel keeps what comes: by default Node would go on reading, and wake for every word.
-    const unread = { fd: copy, readable: true, writable: false, highWaterMark: 1 };
-    return copy < 0 ? Readable.from([]).destroy(new Error('no copy')) : new Socket(unread);
+    return copy < 0
+      ? Readable.from([]).destroy(new Error('no copy'))
+      : new Socket({ fd: copy, readable: true, writable: false });
   }
 
   addDoor(server: Server, address: IpBytes, port: number, timeoutMs: number): Door | undefined {

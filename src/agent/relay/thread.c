@@ -146,7 +146,8 @@ static void *run(void *unused) {
   pthread_sigmask(SIG_BLOCK, &signals, 0);
   while (atomic_load(&is_running)) {
     struct epoll_event events[256];
-    int count = epoll_wait(relay_epoll, events, 256, rests ? PATIENCE_MS : TICK_MS);
+    int tick = rests ? PATIENCE_MS : TICK_MS, taps = taps_milliseconds();
+    int count = epoll_wait(relay_epoll, events, 256, taps >= 0 && taps < tick ? taps : tick);
     for (int i = 0; i < count; i++) {
       void *what = events[i].data.ptr;
       if (!what) take_incoming();
@@ -159,6 +160,7 @@ static void *run(void *unused) {
       pairs_give_up_late_ones();
     }
     if (rests && (is_late || count == 0)) wake_doors();
+    pairs_flush_taps();
     pairs_free_dead();
   }
   pairs_drop_all();

@@ -99,24 +99,6 @@ test('copies that are open and taken may be many more, within a limit', async ()
   assert.equal(copies.isFull, true);
 });
 
-test('small words are read in pieces, and what is said last arrives with the end', async () => {
-  const source = new PassThrough();
-  copies.feed(source, caller, [ann]);
-  await taken(sides[0]);
-  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-  for (const word of ['a', 'b', 'c']) {
-    source.write(word);
-    await turn();
-  }
-  assert.deepEqual(sides[0]?.said, ['a']);
-  source.end('d');
-  for (let step = 0; step < 8; step++) {
-    clock.advance(5);
-    await turn();
-  }
-  assert.equal(sides[0]?.said.join(''), 'abcdend');
-});
-
 test('a copy that breaks off is a reset, and one that all have given up is read no more', async () => {
   const source = new PassThrough();
   copies.feed(source, caller, [ann, ann]);
