@@ -97,6 +97,10 @@ export async function startAgent({ clock, log, environment, relay, logLevel }: A
     clock,
     service: 'agent',
     acceptTunnel: (stream) => diverter.accept(stream),
+    mux: {
+      isKnown: (sessionId) => known.has(sessionId),
+      onMux: (mux, sessionId) => diverter.serveMux(mux, sessionId),
+    },
     routes: (router) =>
       router.service(Agent, {
         version: () => ({ name: agentName, version: wireVersion }),

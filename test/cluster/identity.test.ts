@@ -278,6 +278,7 @@ test('an agent takes streams of those alone who may attach to its workload', lim
     agent.agent.watchDial({ sessionId: bobsId })[Symbol.asyncIterator]().next(),
     failsWith(Code.PermissionDenied),
   );
+  await assert.rejects(agent.carry(bobsId), { code: 'permission_denied' });
   // Its session id can be guessed from the pod's; its address cannot be had.
   const stranger = await peer();
   await assert.rejects(

@@ -7,8 +7,8 @@ import {
   dialResultTrailer,
   openHttp2,
   relaySocket,
+  type TunnelCall,
   type TunnelHandlers,
-  type TunnelStream,
 } from '../../src/protocol/transport/index.ts';
 
 type Failure = Exclude<DialOutcome['result'], 'ok'>;
@@ -45,7 +45,7 @@ export async function openFakeTunnels(
 ): Promise<FakeTunnels> {
   const asked: string[] = [];
   const infos: StreamInfo[] = [];
-  const open = new Set<TunnelStream>();
+  const open = new Set<TunnelCall>();
   const sockets = new Set<Socket>();
   const grpc = createGrpcServer({
     clock: systemClock,
@@ -113,7 +113,7 @@ const quiet: TunnelHandlers = {
   onClose: () => undefined,
 };
 
-function serve(stream: TunnelStream, answer: Answer, sockets: Set<Socket>): TunnelHandlers {
+function serve(stream: TunnelCall, answer: Answer, sockets: Set<Socket>): TunnelHandlers {
   switch (answer.kind) {
     case 'silent':
       return quiet;

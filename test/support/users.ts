@@ -6,7 +6,14 @@ import { parse } from 'yaml';
 import { systemClock } from '../../src/base/index.ts';
 import { kinds, loadKube, type V1Pod } from '../../src/kube/index.ts';
 import { Agent, metadataOf, wire } from '../../src/protocol/index.ts';
-import { createCallTransport, openHttp2, openTunnel, type TunnelStream } from '../../src/protocol/transport/index.ts';
+import {
+  createCallTransport,
+  type Mux,
+  openHttp2,
+  openMux,
+  openTunnel,
+  type TunnelCall,
+} from '../../src/protocol/transport/index.ts';
 import { run } from '../cluster/shell.ts';
 
 // Several people at one cluster: their kubeconfigs, and peers of the wire that say of themselves what they like.
@@ -44,7 +51,9 @@ export async function certificateOf(admin: string, folder: string, name: string)
 export interface Peer {
   readonly manager: Client<typeof wire.Manager>;
   readonly agent: Client<typeof Agent>;
-  tunnel(service: 'manager' | 'agent'): TunnelStream;
+  tunnel(service: 'manager' | 'agent'): TunnelCall;
+  /** Asks an agent for all connections of a session in one stream. */
+  carry(sessionId: string): Promise<Mux | undefined>;
   close(): void;
 }
 
@@ -64,6 +73,7 @@ export async function openPeer(
     manager: createClient(wire.Manager, transport),
     agent: createClient(Agent, transport),
     tunnel: (service) => openTunnel(session, service),
+    carry: (sessionId) => openMux(session, { clock: systemClock, sessionId, signal, onOpen: (each) => each.reset() }),
     close: () => {
       session.destroy();
       forward.destroy();

@@ -3,7 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import { type Client, Code, ConnectError, createClient } from '@connectrpc/connect';
 import { type Clock, type Disposable, type Logger, sleep, withTimeout } from '../../base/index.ts';
 import { parseConnId, Sessions, type StreamInfo, serializeStreamInfo, tunnelCode, wire } from '../../protocol/index.ts';
-import { createCallTransport, openHttp2, openTunnel, type TunnelStream } from '../../protocol/transport/index.ts';
+import { createCallTransport, openHttp2, openTunnel, type TunnelCall } from '../../protocol/transport/index.ts';
 import type { Review } from '../port/diversion.ts';
 import type { OpenManagerTunnel } from '../tunnel/diverter.ts';
 
@@ -25,7 +25,7 @@ export interface LinkOptions {
   /** Somebody wants more or less to be logged for a while; 0: until the next time. */
   readonly onLogLevel: (level: string, durationMs: number) => void;
   /** The manager wants a connection from inside the pod (managers up to 2.24); the stream is not started yet. */
-  readonly dialFor: (stream: TunnelStream, info: StreamInfo) => void;
+  readonly dialFor: (stream: TunnelCall, info: StreamInfo) => void;
   /** The manager wants a name as the pod sees it (managers up to 2.24). */
   readonly lookup: (name: string, qtype: number) => Promise<{ readonly rCode: number; readonly rrs: Uint8Array }>;
 }

@@ -10,16 +10,16 @@ import {
   tunnelCode,
   wire,
 } from '../../protocol/index.ts';
-import type { TunnelHandlers, TunnelStream } from '../../protocol/transport/index.ts';
+import type { Mux, TunnelCall, TunnelHandlers, TunnelStream } from '../../protocol/transport/index.ts';
 import type { Diversion } from '../port/diversion.ts';
 import { DialledTunnel, Outcome, type PendingTunnel, type TakenTunnel } from './dialled.ts';
 import { DialWatchers, type PushDial } from './watchers.ts';
 
 /** Opens a tunnel to the manager in the agent's name, or undefined while there is no connection. */
-export type OpenManagerTunnel = () => { readonly stream: TunnelStream; readonly sessionId: string } | undefined;
+export type OpenManagerTunnel = () => { readonly stream: TunnelCall; readonly sessionId: string } | undefined;
 
 /** Takes a stream that no connection waits for: a client wants something of the pod's network. */
-export type ServeStream = (stream: TunnelStream, info: StreamInfo) => TunnelHandlers;
+export type ServeStream = (stream: TunnelCall, info: StreamInfo) => TunnelHandlers;
 
 /** Who called, for the developer's side to see. */
 export interface Caller {
@@ -34,15 +34,20 @@ const maxSameCaller = 64;
 /** A caller that waits to be spoken to first has nothing that the greeting could leave with. */
 const greetingDelayMs = 20;
 
-/** Hands connections to the developer's side: over the client's own watch where there is one, else through the manager. */
+/**
+ * Hands connections to the developer's side: in one stream where its client has opened that, over its watch where there is
+ * only that, else through the manager.
+ */
 export class Diverter {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #openManagerTunnel: OpenManagerTunnel;
   readonly #serve: ServeStream;
   readonly #watchers = new DialWatchers();
+  /** By the clients' sessions. The newest counts. */
+  readonly #muxes = new Map<string, Mux>();
   /** What happens to the stream by which a client fetches a connection. */
-  readonly #waiting = new Map<string, (stream: TunnelStream) => DialledTunnel>();
+  readonly #waiting = new Map<string, (stream: TunnelCall) => DialledTunnel>();
   /** Names of connections that wait or are open: a second one of the same name would be mistaken for the first. */
   readonly #names = new Set<string>();
 
@@ -58,8 +63,18 @@ export class Diverter {
     return this.#watchers.watch(sessionId, signal);
   }
 
+  /** A client takes its connections in one stream, for as long as that lasts. */
+  serveMux(mux: Mux, sessionId: string): void {
+    this.#muxes.set(sessionId, mux);
+    void mux.closed.then(() => {
+      if (this.#muxes.get(sessionId) === mux) {
+        this.#muxes.delete(sessionId);
+      }
+    });
+  }
+
   /** Agent.Tunnel: a client fetches a connection that waits for it, or opens one of its own. */
-  accept(stream: TunnelStream): void {
+  accept(stream: TunnelCall): void {
     let delegate: TunnelHandlers | undefined;
     stream.start({
       onControl: (code, body) => {
@@ -80,7 +95,7 @@ export class Diverter {
           stream.sendWithNext(tunnelCode.streamOk, serializeStreamOk());
           const tunnel = fetched(stream);
           delegate = tunnel.handlers;
-          queueMicrotask(() => this.#greet(tunnel));
+          queueMicrotask(() => this.#greet(stream, tunnel));
         } else {
           delegate = this.#serve(stream, info);
         }
@@ -93,7 +108,7 @@ export class Diverter {
   }
 
   /** Some clients dial when they are greeted; ours has dialled before, and is greeted with the caller's first bytes. */
-  #greet({ stream, isTaken }: DialledTunnel): void {
+  #greet(stream: TunnelCall, { isTaken }: DialledTunnel): void {
     if (isTaken) {
       this.#clock.after(greetingDelayMs, () => stream.flush());
     } else {
@@ -103,6 +118,10 @@ export class Diverter {
 
   /** Asks the developer's side to take a connection. */
   open(caller: Caller, diversion: Diversion): PendingTunnel {
+    const carried = this.#carried(caller, diversion);
+    if (carried) {
+      return carried;
+    }
     const id = this.#nameOf(caller, diversion);
     if (!id) {
       return gone;
@@ -122,6 +141,15 @@ export class Diverter {
         return forgetting(tunnel, forget);
       }),
     };
+  }
+
+  /** There every connection has a number, and needs no name that is its own. */
+  #carried(caller: Caller, diversion: Diversion): PendingTunnel | undefined {
+    const { dialTimeoutMs, roundtripLatencyMs, clientSession: sessionId } = diversion;
+    const mux = this.#muxes.get(sessionId);
+    const id = mux && idOf(caller, diversion);
+    const stream = id && mux.open({ id, sessionId, dialTimeoutMs, roundtripLatencyMs });
+    return stream && this.#dialled(stream, diversion);
   }
 
   #direct(id: ConnId, diversion: Diversion, push: PushDial): PendingTunnel {
@@ -163,6 +191,14 @@ export class Diverter {
     }
     const { stream, sessionId } = opened;
     const { dialTimeoutMs, roundtripLatencyMs } = diversion;
+    this.#log.debug('diverting through the manager', { intercept: diversion.interceptId });
+    stream.send(tunnelCode.streamInfo, serializeStreamInfo({ id, sessionId, dialTimeoutMs, roundtripLatencyMs }));
+    stream.send(tunnelCode.session, new TextEncoder().encode(diversion.clientSession));
+    return this.#dialled(stream, diversion);
+  }
+
+  /** Somebody dials at the other end of this stream. */
+  #dialled(stream: TunnelStream, { dialTimeoutMs, roundtripLatencyMs }: Diversion): PendingTunnel {
     const outcome = new Outcome(() => void timer.dispose());
     const cancel = (): void => {
       if (outcome.settle(undefined)) {
@@ -170,30 +206,29 @@ export class Diverter {
       }
     };
     const timer = this.#clock.after(dialTimeoutMs + roundtripLatencyMs, cancel);
-    this.#log.debug('diverting through the manager', { intercept: diversion.interceptId });
-    stream.send(tunnelCode.streamInfo, serializeStreamInfo({ id, sessionId, dialTimeoutMs, roundtripLatencyMs }));
-    stream.send(tunnelCode.session, new TextEncoder().encode(diversion.clientSession));
     stream.start(new DialledTunnel(stream, outcome).handlers);
     return { taken: outcome.taken, cancel };
   }
 
   /** The caller's own port where it is free, else one beside it. */
   #nameOf(caller: Caller, diversion: Diversion): ConnId | undefined {
-    const source = parseIp(caller.address ?? '');
-    const destination = parseIp(diversion.targetHost);
-    if (!source || !destination) {
-      return undefined;
-    }
-    const { protocol, port = 0 } = caller;
-    for (let step = 0; step < maxSameCaller; step++) {
-      const sourcePort = (port + step) % 65_536;
-      const id = { protocol, source: unmapIp(source), sourcePort, destination, destinationPort: diversion.targetPort };
+    const own = idOf(caller, diversion);
+    for (let step = 0; own && step < maxSameCaller; step++) {
+      const id = { ...own, sourcePort: (own.sourcePort + step) % 65_536 };
       if (!this.#names.has(keyOf(diversion.clientSession, id))) {
         return id;
       }
     }
     return undefined;
   }
+}
+
+function idOf({ protocol, address, port = 0 }: Caller, diversion: Diversion): ConnId | undefined {
+  const source = parseIp(address ?? '');
+  const destination = parseIp(diversion.targetHost);
+  return source && destination
+    ? { protocol, source: unmapIp(source), sourcePort: port, destination, destinationPort: diversion.targetPort }
+    : undefined;
 }
 
 /** Without a server for them, streams that nobody waits for are refused. */

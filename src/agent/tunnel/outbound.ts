@@ -7,8 +7,8 @@ import {
   dialTcp,
   relaySocket,
   resultOfCode,
+  type TunnelCall,
   type TunnelHandlers,
-  type TunnelStream,
 } from '../../protocol/transport/index.ts';
 
 const defaultDialTimeoutMs = 5_000;
@@ -35,7 +35,7 @@ export class OutboundDialer {
   }
 
   /** Agent.Tunnel without a connection that waits. */
-  readonly serve = (stream: TunnelStream, info: StreamInfo): TunnelHandlers => {
+  readonly serve = (stream: TunnelCall, info: StreamInfo): TunnelHandlers => {
     const held = new Held(stream);
     stream.pause();
     void this.#deps.isKnown(info.sessionId).then((isKnown) => {
@@ -56,13 +56,13 @@ export class OutboundDialer {
   };
 
   /** The manager asks for a dial (Manager.WatchDial): `stream` is a tunnel to it whose info has been sent. */
-  dialFor(stream: TunnelStream, info: StreamInfo): void {
+  dialFor(stream: TunnelCall, info: StreamInfo): void {
     const held = new Held(stream);
     stream.start(held.handlers);
     this.#dial(stream, info, held);
   }
 
-  #dial(stream: TunnelStream, info: StreamInfo, held: Held): void {
+  #dial(stream: TunnelCall, info: StreamInfo, held: Held): void {
     const { destination, destinationPort, protocol } = info.id;
     if (isForbidden(destination) || destinationPort === 0) {
       refuse(stream, held, 'prohibited');
@@ -97,7 +97,7 @@ export class OutboundDialer {
   }
 
   /** One connected socket per flow, so that an ICMP error comes back as one; a datagram is a message. */
-  #dialUdp(stream: TunnelStream, id: ConnId, held: Held): void {
+  #dialUdp(stream: TunnelCall, id: ConnId, held: Held): void {
     const socket = createSocket(id.destination.length === 4 ? 'udp4' : 'udp6');
     let isOpen = true;
     let isActive = true;
@@ -156,11 +156,11 @@ export class OutboundDialer {
 
 /** Keeps what a stream says until it is known who listens. */
 class Held {
-  readonly #stream: TunnelStream;
+  readonly #stream: TunnelCall;
   readonly #early: ((handlers: TunnelHandlers) => void)[] = [];
   #attached: TunnelHandlers | undefined;
 
-  constructor(stream: TunnelStream) {
+  constructor(stream: TunnelCall) {
     this.#stream = stream;
   }
 
@@ -197,7 +197,7 @@ const silent: TunnelHandlers = {
   onClose: () => undefined,
 };
 
-function refuse(stream: TunnelStream, held: Held, result: string): void {
+function refuse(stream: TunnelCall, held: Held, result: string): void {
   held.attach(silent);
   stream.send(tunnelCode.dialReject);
   stream.finish({ [dialResultTrailer]: result });

@@ -1,11 +1,19 @@
 import type { ClientHttp2Session } from 'node:http2';
 import { type Clock, formatIp, type IpBytes, type Logger } from '../../base/index.ts';
-import { type ConnId, parseConnId, serializeStreamInfo, tunnelCode, type wire } from '../../protocol/index.ts';
+import {
+  type ConnId,
+  parseConnId,
+  type StreamInfo,
+  serializeStreamInfo,
+  tunnelCode,
+  type wire,
+} from '../../protocol/index.ts';
 import {
   type DialOutcome,
   dialTcp,
   openTunnel,
   relaySocket,
+  type TunnelCall,
   type TunnelHandlers,
   type TunnelService,
   type TunnelStream,
@@ -72,6 +80,12 @@ export class Inbound {
     }
   }
 
+  /** A connection that an agent has opened towards us. */
+  readonly take = async (stream: TunnelStream, { id }: StreamInfo): Promise<void> => {
+    this.#open++;
+    this.#join(stream, await this.#dial(id));
+  };
+
   /**
    * Opens the tunnel when it is known how the dial went, and says so in the same piece: whoever called waits for one
    * message of ours. The greeting of the other end is not waited for; it says nothing that matters here.
@@ -79,7 +93,7 @@ export class Inbound {
   async #fetch(source: DialSource, id: ConnId, request: wire.DialRequest): Promise<void> {
     this.#open++;
     const reached = await this.#dial(id);
-    let stream: TunnelStream;
+    let stream: TunnelCall;
     try {
       stream = openTunnel(source.session, source.service);
     } catch {
@@ -96,6 +110,10 @@ export class Inbound {
         roundtripLatencyMs: Number(request.roundtripLatency) / 1e6,
       }),
     );
+    this.#join(stream, reached);
+  }
+
+  #join(stream: TunnelStream, reached: Reached | undefined): void {
     stream.send(reached ? tunnelCode.dialOk : tunnelCode.dialReject);
     const handlers = reached?.join(stream) ?? refused;
     const { onClose } = handlers;

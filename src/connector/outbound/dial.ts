@@ -8,9 +8,9 @@ import {
   openTunnel,
   relaySocket,
   resultOfTrailer,
+  type TunnelCall,
   type TunnelHandlers,
   type TunnelService,
-  type TunnelStream,
 } from '../../protocol/transport/index.ts';
 
 const dialTimeoutMs = 5_000;
@@ -42,7 +42,7 @@ export interface ClusterConnection {
   /** Relays until both directions are over. The socket must be open for half-close (`allowHalfOpen`). */
   join(socket: Socket, onClosed?: () => void): void;
   /** For a consumer that is no socket: the same as `join`, by hand. */
-  attach(makeHandlers: (stream: TunnelStream) => TunnelHandlers): void;
+  attach(makeHandlers: (stream: TunnelCall) => TunnelHandlers): void;
   reset(): void;
 }
 
@@ -229,7 +229,7 @@ export class ClusterDialer implements Disposable {
     }
   }
 
-  #open(id: ConnId): TunnelStream | undefined {
+  #open(id: ConnId): TunnelCall | undefined {
     const link = this.#deps.tunnels(id.destination);
     if (!link || link.session.closed || link.session.destroyed) {
       return undefined;
@@ -243,8 +243,8 @@ export class ClusterDialer implements Disposable {
   }
 }
 
-function connectionOf(stream: TunnelStream, late: LateHandlers): ClusterConnection {
-  const attach = (makeHandlers: (stream: TunnelStream) => TunnelHandlers): void => {
+function connectionOf(stream: TunnelCall, late: LateHandlers): ClusterConnection {
+  const attach = (makeHandlers: (stream: TunnelCall) => TunnelHandlers): void => {
     late.attach(makeHandlers(stream));
     stream.resume();
   };
@@ -255,8 +255,8 @@ function connectionOf(stream: TunnelStream, late: LateHandlers): ClusterConnecti
   };
 }
 
-const reasonOf = (stream: TunnelStream): DialFailure => resultOfTrailer(stream.trailers[dialResultTrailer]);
+const reasonOf = (stream: TunnelCall): DialFailure => resultOfTrailer(stream.trailers[dialResultTrailer]);
 
 /** A tunnel that broke says nothing about the destination. */
-const failureOf = (stream: TunnelStream, error: NearfieldError | undefined): DialFailure =>
+const failureOf = (stream: TunnelCall, error: NearfieldError | undefined): DialFailure =>
   error && !stream.trailers[dialResultTrailer] ? 'unreachable' : reasonOf(stream);

@@ -1,8 +1,9 @@
+import type { ClientHttp2Session } from 'node:http2';
 import { createClient } from '@connectrpc/connect';
 import { type Clock, type Disposable, formatIp, type IpBytes, type Logger, sleep, toError } from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
 import { Agent, type wire } from '../../protocol/index.ts';
-import { createCallTransport, http2Upgrade, openHttp2 } from '../../protocol/transport/index.ts';
+import { createCallTransport, http2Upgrade, openHttp2, openMux } from '../../protocol/transport/index.ts';
 import type { Inbound } from '../inbound/inbound.ts';
 import type { TunnelOrigin } from '../outbound/dial.ts';
 
@@ -10,7 +11,7 @@ export interface AgentSessionsDeps {
   readonly kube: Pick<Kube, 'connectToPod'>;
   readonly clock: Clock;
   readonly log: Logger;
-  readonly inbound: Pick<Inbound, 'serve'>;
+  readonly inbound: Pick<Inbound, 'serve' | 'take'>;
 }
 
 const retryMs = 500;
@@ -90,7 +91,7 @@ export class AgentSessions implements Disposable {
     sessionId: string,
     signal: AbortSignal,
   ): Promise<void> {
-    const { kube, clock, inbound } = this.#deps;
+    const { kube, clock } = this.#deps;
     const forward = await kube.connectToPod({
       namespace,
       pod: podName,
@@ -103,10 +104,8 @@ export class AgentSessions implements Disposable {
       const end = (): void => session.destroy();
       this.#ended.signal.addEventListener('abort', end, { once: true });
       try {
-        const agent = createClient(Agent, createCallTransport(session));
         this.#sessions.set(formatIp(podIp), { session, sessionId, service: 'agent' });
-        const requests = agent.watchDial({ sessionId }, { signal });
-        await inbound.serve({ service: 'agent', session, sessionId }, requests);
+        await this.#bringConnections(session, sessionId, signal);
       } finally {
         this.#sessions.delete(formatIp(podIp));
         if (signal.aborted && !this.#ended.signal.aborted && !session.destroyed) {
@@ -119,7 +118,34 @@ export class AgentSessions implements Disposable {
       forward.destroy();
     }
   }
+
+  /** In one stream where the agent is ours; in a tunnel for each where it is not. Lasts until either end leaves. */
+  async #bringConnections(session: ClientHttp2Session, sessionId: string, signal: AbortSignal): Promise<void> {
+    const { clock, inbound } = this.#deps;
+    const mux = await openMux(session, {
+      clock,
+      sessionId,
+      signal,
+      onOpen: (connection, info) => void inbound.take(connection, info),
+    });
+    if (!mux) {
+      const agent = createClient(Agent, createCallTransport(session));
+      await inbound.serve({ service: 'agent', session, sessionId }, agent.watchDial({ sessionId }, { signal }));
+      return;
+    }
+    await Promise.race([mux.closed, aborted(signal)]);
+    mux.leave();
+  }
 }
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+    } else {
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    }
+  });
 
 /** No new callers come; resolves when those that are there have their answers, or have had their time. */
 function drained(

@@ -16,8 +16,8 @@ import {
   joinTo,
   relaySocket,
   resultOfCode,
+  type TunnelCall,
   type TunnelHandlers,
-  type TunnelStream,
 } from '../../protocol/transport/index.ts';
 import type { TunnelTally } from '../metrics/tunnels.ts';
 import type { Store } from '../state/store.ts';
@@ -62,7 +62,7 @@ export class TunnelRouter {
     this.#deps = deps;
   }
 
-  accept(stream: TunnelStream, headers: IncomingHttpHeaders, caller: Caller): void {
+  accept(stream: TunnelCall, headers: IncomingHttpHeaders, caller: Caller): void {
     let delegate: TunnelHandlers | undefined;
     let info: StreamInfo | undefined;
     const early: (() => void)[] = [];
@@ -147,7 +147,7 @@ export class TunnelRouter {
     });
   }
 
-  #fromClient(stream: TunnelStream, info: StreamInfo, route: (handlers: TunnelHandlers) => void): void {
+  #fromClient(stream: TunnelCall, info: StreamInfo, route: (handlers: TunnelHandlers) => void): void {
     const waiting = this.#deps.watchers.take(info.sessionId, serializeConnId(info.id));
     if (waiting) {
       const { tally } = this.#deps;
@@ -163,7 +163,7 @@ export class TunnelRouter {
 
   /** A peer's agent without a direct watcher: its client is asked to come and fetch the connection. */
   #fromAgent(
-    stream: TunnelStream,
+    stream: TunnelCall,
     info: StreamInfo,
     clientSession: string,
     route: (handlers: TunnelHandlers) => void,
@@ -176,7 +176,7 @@ export class TunnelRouter {
     }
   }
 
-  async #dialTcp(stream: TunnelStream, info: StreamInfo, route: (handlers: TunnelHandlers) => void): Promise<void> {
+  async #dialTcp(stream: TunnelCall, info: StreamInfo, route: (handlers: TunnelHandlers) => void): Promise<void> {
     const { destination, destinationPort } = info.id;
     const wanted = info.dialTimeoutMs > 0 ? info.dialTimeoutMs : defaultDialTimeoutMs;
     const greeting = this.#deps.clock.after(greetingDelayMs, () => stream.flush());
@@ -202,7 +202,7 @@ export class TunnelRouter {
   }
 
   /** One connected socket per flow, so that an ICMP error comes back as one; a datagram is a message. */
-  #dialUdp(stream: TunnelStream, id: ConnId, route: (handlers: TunnelHandlers) => void): void {
+  #dialUdp(stream: TunnelCall, id: ConnId, route: (handlers: TunnelHandlers) => void): void {
     const { clock, tally } = this.#deps;
     if (isForbidden(id.destination)) {
       route(silent);

@@ -1,6 +1,6 @@
 import type { ClientHttp2Session } from 'node:http2';
 import { noHttp2Session } from '../errors.ts';
-import { TunnelStream } from './stream.ts';
+import { TunnelCall } from './stream.ts';
 
 export const tunnelPaths = {
   manager: '/telepresence.manager.Manager/Tunnel',
@@ -9,7 +9,7 @@ export const tunnelPaths = {
 export type TunnelService = keyof typeof tunnelPaths;
 
 /** Opens a Tunnel call. The caller sends the stream info first and then calls `start`. Errors: `unavailable`. */
-export function openTunnel(session: ClientHttp2Session, service: TunnelService): TunnelStream {
+export function openTunnel(session: ClientHttp2Session, service: TunnelService): TunnelCall {
   if (session.closed || session.destroyed) {
     throw noHttp2Session();
   }
@@ -24,5 +24,5 @@ export function openTunnel(session: ClientHttp2Session, service: TunnelService):
   );
   // Until `start` adds its own: an early failure must not end the process.
   stream.on('error', () => undefined);
-  return new TunnelStream(stream, false);
+  return new TunnelCall(stream, false);
 }

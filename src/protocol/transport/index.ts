@@ -8,6 +8,8 @@ export type { ServiceRouter } from './handlers.ts';
 export { joinTo } from './join.ts';
 export { LateHandlers, type LateHooks } from './late.ts';
 export { type Collect, collectLitter, displaceLitter } from './litter.ts';
+export { type MuxServer, openMux } from './mux/call.ts';
+export type { Mux, OnOpen } from './mux/mux.ts';
 export { type RelayHooks, relaySocket, resetSocket } from './relay.ts';
 export { createGrpcServer, type GrpcServer, type GrpcServerOptions } from './server.ts';
 export {
@@ -18,4 +20,4 @@ export {
   pingNow,
   streamWindowBytes,
 } from './session.ts';
-export { type TunnelHandlers, TunnelStream } from './stream.ts';
+export { TunnelCall, type TunnelHandlers, type TunnelStream } from './stream.ts';

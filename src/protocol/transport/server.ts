@@ -12,6 +12,7 @@ import { createEntrance } from './entrance.ts';
 import { Guests, type Leave } from './guests.ts';
 import { Handlers, type ServiceRouter } from './handlers.ts';
 import { cancelCode } from './message.ts';
+import { acceptMux, type MuxServer, muxPath } from './mux/call.ts';
 import {
   connectionWindowBytes,
   keepAlive,
@@ -19,7 +20,7 @@ import {
   sessionMemoryMegabytes,
   streamWindowBytes,
 } from './session.ts';
-import { TunnelStream } from './stream.ts';
+import { TunnelCall } from './stream.ts';
 
 /**
  * A peer may give up all its streams at once, as when thousands of UDP flows fall silent together, and this many a
@@ -39,7 +40,9 @@ export interface GrpcServerOptions {
   /** Which service's Tunnel calls are handed to `acceptTunnel`. */
   readonly service: TunnelService;
   /** Must call `stream.start` before it returns. */
-  readonly acceptTunnel: (stream: TunnelStream, headers: IncomingHttpHeaders, caller: Caller) => void;
+  readonly acceptTunnel: (stream: TunnelCall, headers: IncomingHttpHeaders, caller: Caller) => void;
+  /** Who may have connections brought in one stream, where that is done at all. */
+  readonly mux?: MuxServer;
   readonly log?: Logger;
 }
 
@@ -59,7 +62,9 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   const serve = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     stream.on('error', () => undefined);
     const caller = callerOf(stream.session as ServerHttp2Session | undefined);
-    const isTunnel = headers[':path'] === tunnelPath && headers[':method'] === 'POST';
+    const isPost = headers[':method'] === 'POST';
+    const isTunnel = isPost && headers[':path'] === tunnelPath;
+    const mux = isPost && headers[':path'] === muxPath ? options.mux : undefined;
     const guard = StreamGuard.admit(stream, {
       caller,
       guests,
@@ -69,7 +74,9 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     if (!guard) {
       stream.close(refusedCode);
     } else if (isTunnel) {
-      options.acceptTunnel(new TunnelStream(stream, true, () => guard.release()), headers, caller);
+      options.acceptTunnel(new TunnelCall(stream, true, () => guard.release()), headers, caller);
+    } else if (mux) {
+      void acceptMux(stream, headers, mux, () => guard.heard());
     } else {
       stream.once('end', () => guard.heard());
       serveLater(stream, headers, caller);

@@ -23,10 +23,29 @@ export interface TunnelHandlers {
 }
 
 /**
- * One connection's tunnel: either end of a `Tunnel` call. Sends answer false when the window is full; wait for
- * `onDrain`. `pause` stops the peer through HTTP/2 flow control.
+ * One connection's tunnel. Sends answer false when the window is full; wait for `onDrain`. `pause` stops the peer through
+ * flow control.
  */
-export class TunnelStream {
+export interface TunnelStream {
+  /** Starts the delivery of events. */
+  start(handlers: TunnelHandlers): void;
+  send(code: number, body?: Uint8Array): boolean;
+  sendData(chunk: Uint8Array): boolean;
+  /** No more payload from here. */
+  endSend(): void;
+  /** Everything was said and heard. */
+  finish(): void;
+  /** Gives up at once, both directions. */
+  reset(): void;
+  pause(): void;
+  resume(): void;
+  /** Nothing more is sent from here. */
+  readonly isSendEnded: boolean;
+  readonly isClosed: boolean;
+}
+
+/** A tunnel that is a `Tunnel` call of its own: either end of it. */
+export class TunnelCall implements TunnelStream {
   readonly #stream: ClientHttp2Stream | ServerHttp2Stream;
   readonly #isServer: boolean;
   /** Server end: the peer has said who it is, so that nobody needs to count or to hurry it any more. */
@@ -46,7 +65,6 @@ export class TunnelStream {
     this.vouch = vouched;
   }
 
-  /** Starts the delivery of events. */
   start(handlers: TunnelHandlers): void {
     this.#handlers = handlers;
     const stream: Http2Stream = this.#stream;
@@ -136,7 +154,7 @@ export class TunnelStream {
     return this.send(tunnelCode.normal, chunk);
   }
 
-  /** No more payload from here; a gRPC server cannot half-close, so there it is a message. */
+  /** A gRPC server cannot half-close: there it is a message. */
   endSend(): void {
     if (this.#sendEnded) {
       return;
@@ -171,7 +189,6 @@ export class TunnelStream {
     this.#stream.end();
   }
 
-  /** Gives up at once, both directions. */
   reset(): void {
     this.#sendEnded = true;
     if (!this.#stream.destroyed) {
@@ -192,7 +209,6 @@ export class TunnelStream {
     return this.#trailers;
   }
 
-  /** Nothing more is sent from here. */
   get isSendEnded(): boolean {
     return this.#sendEnded;
   }

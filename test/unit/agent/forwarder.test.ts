@@ -8,11 +8,13 @@ import { Forwarder } from '../../../src/agent/port/forwarder.ts';
 import { maxReplayBytes } from '../../../src/agent/port/said.ts';
 import { Diverter } from '../../../src/agent/tunnel/diverter.ts';
 import { Scope, silentLogger, systemClock } from '../../../src/base/index.ts';
-import { Agent, parseConnId, serializeStreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
+import { Agent, parseConnId, serializeConnId, serializeStreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
 import {
   createCallTransport,
   createGrpcServer,
+  type OnOpen,
   openHttp2,
+  openMux,
   openTunnel,
   type TunnelStream,
 } from '../../../src/protocol/transport/index.ts';
@@ -80,6 +82,7 @@ beforeEach(async () => {
         version: () => ({ name: 'test', version: 'v2.24.0' }),
         watchDial: (request, { signal }) => diverter.watch(request.sessionId, signal),
       }),
+    mux: { isKnown: async () => true, onMux: (mux, id) => diverter.serveMux(mux, id) },
   });
   session = await openHttp2({ host: '127.0.0.1', port: await grpc.listen(0, '127.0.0.1') }, { clock: systemClock });
   scope.defer(() => grpc.close());
@@ -88,8 +91,36 @@ beforeEach(async () => {
 
 afterEach(() => scope.dispose());
 
-/** The developer's side: it listens for dials, and fetches them when told to. */
-async function developer(): Promise<{ next(): Promise<Uint8Array>; fetch(connId: Uint8Array): Fetched }> {
+const ways = ['a tunnel for each', 'all in one stream'] as const;
+let way: (typeof ways)[number];
+/** Connections that came in one stream, by what they are called. */
+const brought = new Map<string, TunnelStream>();
+const nameOf = (connId: Uint8Array): string => Buffer.from(connId).toString('hex');
+
+/** The same, however the developer's side gets its connections. */
+function eachWay(name: string, work: () => Promise<void>): void {
+  for (const each of ways) {
+    test(`${name} (${each})`, limit, async () => {
+      way = each;
+      brought.clear();
+      await work();
+    });
+  }
+}
+
+/** The developer's side: it listens for dials, and takes them when told to. */
+async function developer(): Promise<{ next(): Promise<Uint8Array> }> {
+  if (way === 'all in one stream') {
+    const connIds: Uint8Array[] = [];
+    const onOpen: OnOpen = (stream, { id }) => {
+      const connId = serializeConnId(id);
+      brought.set(nameOf(connId), stream);
+      connIds.push(connId);
+    };
+    const { signal } = new AbortController();
+    assert.ok(await openMux(session, { clock: systemClock, sessionId, onOpen, signal }));
+    return { next: () => waitFor('a connection', 5_000, () => connIds.shift()) };
+  }
   const agent = createClient(Agent, createCallTransport(session));
   const controller = new AbortController();
   scope.defer(() => controller.abort());
@@ -104,7 +135,6 @@ async function developer(): Promise<{ next(): Promise<Uint8Array>; fetch(connId:
       next.catch(() => undefined);
       return value?.connId ?? new Uint8Array(0);
     },
-    fetch,
   };
 }
 
@@ -122,14 +152,19 @@ interface Fetched {
 function fetch(connId: Uint8Array): Fetched {
   const id = parseConnId(connId);
   assert.ok(id);
-  const stream = openTunnel(session, 'agent');
-  stream.send(
-    tunnelCode.streamInfo,
-    serializeStreamInfo({ id, sessionId, dialTimeoutMs: 1_000, roundtripLatencyMs: 500 }),
-  );
+  const carried = brought.get(nameOf(connId));
+  const stream: TunnelStream = carried ?? openTunnel(session, 'agent');
   let text = '';
   const [accepted, ended, closed, heard] = [1, 2, 3, 4].map(() => Promise.withResolvers<void>());
   assert.ok(accepted && ended && closed && heard);
+  if (carried) {
+    accepted.resolve();
+  } else {
+    stream.send(
+      tunnelCode.streamInfo,
+      serializeStreamInfo({ id, sessionId, dialTimeoutMs: 1_000, roundtripLatencyMs: 500 }),
+    );
+  }
   stream.start({
     onControl: () => accepted.resolve(),
     onData: (slice) => {
@@ -170,7 +205,7 @@ test('without an intercept the application answers, with half-close kept apart',
   assert.equal(await readAll(socket), 'app hello');
 });
 
-test('an intercepted connection reaches the developer, not the application', limit, async () => {
+eachWay('an intercepted connection reaches the developer, not the application', async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
@@ -187,7 +222,7 @@ test('an intercepted connection reaches the developer, not the application', lim
   assert.equal(appSockets.length, 0);
 });
 
-test('when the developer’s port refuses, the application answers, and no byte is lost', limit, async () => {
+eachWay('when the developer’s port refuses, the application answers, and no byte is lost', async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
@@ -198,7 +233,7 @@ test('when the developer’s port refuses, the application answers, and no byte 
   assert.equal(await readAll(socket), 'app hello');
 });
 
-test('when the developer does not fetch in time, the application answers', limit, async () => {
+eachWay('when the developer does not fetch in time, the application answers', async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
@@ -208,7 +243,7 @@ test('when the developer does not fetch in time, the application answers', limit
   assert.equal(await readAll(socket), 'app hello');
 });
 
-test('when the developer breaks off before an answer, the application answers', limit, async () => {
+eachWay('when the developer breaks off before an answer, the application answers', async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
@@ -217,24 +252,19 @@ test('when the developer breaks off before an answer, the application answers', 
   assert.equal(await readAll(socket), 'app hello');
 });
 
-test(
-  'when the developer’s connection breaks before it has fetched, the application answers at once',
-  limit,
-  async () => {
-    forwarder.apply({ ...emptyPlan, whole: diversion });
-    const { next } = await developer();
-    const socket = call();
-    socket.end('hello');
-    await next();
-    session.destroy();
-    assert.equal(await readAll(socket), 'app hello', 'and no time has passed');
-  },
-);
+eachWay('when the developer’s connection breaks before it has fetched, the application answers at once', async () => {
+  forwarder.apply({ ...emptyPlan, whole: diversion });
+  const { next } = await developer();
+  const socket = call();
+  socket.end('hello');
+  await next();
+  session.destroy();
+  assert.equal(await readAll(socket), 'app hello', 'and no time has passed');
+});
 
 for (const ended of [true, false]) {
-  test(
+  eachWay(
     `when the developer is lost before an answer, the application hears all that was said${ended ? ', and its end' : ''}`,
-    limit,
     async () => {
       forwarder.apply({ ...emptyPlan, whole: diversion });
       const { next } = await developer();
@@ -259,7 +289,7 @@ for (const ended of [true, false]) {
   );
 }
 
-test('when the developer is lost in the middle of an answer, the caller sees a failure and no end', limit, async () => {
+eachWay('when the developer is lost in the middle of an answer, the caller sees a failure and no end', async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
@@ -274,7 +304,7 @@ test('when the developer is lost in the middle of an answer, the caller sees a f
   assert.equal(appSockets.length, 0);
 });
 
-test('what was too much to keep is not said again', limit, async () => {
+eachWay('what was too much to keep is not said again', async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
@@ -300,7 +330,7 @@ test('a connection that nobody waits for cannot be fetched', limit, async () => 
   await fetch(connId).closed;
 });
 
-test('open connections stay where they are when the intercept ends', limit, async () => {
+eachWay('open connections stay where they are when the intercept ends', async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();
@@ -324,7 +354,7 @@ test('a reset of the application is a reset at the caller', limit, async () => {
   assert.equal(await failed, true);
 });
 
-test('a developer who answers too late does not get a connection that the application has', limit, async () => {
+eachWay('a developer who answers too late does not get a connection that the application has', async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
   const { next } = await developer();
   const socket = call();

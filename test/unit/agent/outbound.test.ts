@@ -7,7 +7,7 @@ import { KnownClients } from '../../../src/agent/tunnel/known.ts';
 import { OutboundDialer } from '../../../src/agent/tunnel/outbound.ts';
 import { isReason, type NearfieldError, parseIp, silentLogger, systemClock } from '../../../src/base/index.ts';
 import { serializeStreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
-import { openHttp2, openTunnel, type TunnelStream } from '../../../src/protocol/transport/index.ts';
+import { openHttp2, openTunnel, type TunnelCall } from '../../../src/protocol/transport/index.ts';
 import { HandClock } from '../manager/hand-clock.ts';
 import { freePort, listen, type Pod, startPod } from './pod.ts';
 
@@ -36,7 +36,7 @@ beforeEach(async () => {
 afterEach(() => pod.scope.dispose());
 
 interface Opened {
-  readonly stream: TunnelStream;
+  readonly stream: TunnelCall;
   readonly codes: number[];
   readonly answer: Promise<string>;
   readonly closed: Promise<NearfieldError | undefined>;

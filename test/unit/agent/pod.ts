@@ -7,15 +7,24 @@ import { Forwarder } from '../../../src/agent/port/forwarder.ts';
 import type { Relay } from '../../../src/agent/relay/relay.ts';
 import { Diverter, type ServeStream } from '../../../src/agent/tunnel/diverter.ts';
 import { type Clock, Scope, silentLogger, systemClock } from '../../../src/base/index.ts';
-import { Agent, parseConnId, requestMatcher, serializeStreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
+import {
+  Agent,
+  type ConnId,
+  parseConnId,
+  requestMatcher,
+  serializeStreamInfo,
+  tunnelCode,
+} from '../../../src/protocol/index.ts';
 import {
   createCallTransport,
   createGrpcServer,
   dialTcp,
   openHttp2,
+  openMux,
   openTunnel,
   relaySocket,
   type TunnelHandlers,
+  type TunnelStream,
 } from '../../../src/protocol/transport/index.ts';
 import { HandClock } from '../manager/hand-clock.ts';
 
@@ -62,6 +71,7 @@ export async function startPod(serve?: ServeStream, diverterClock?: Clock): Prom
         version: () => ({ name: 'test', version: 'v2.24.0' }),
         watchDial: (request, { signal }) => diverter.watch(request.sessionId, signal),
       }),
+    mux: { isKnown: async () => true, onMux: (mux, sessionId) => diverter.serveMux(mux, sessionId) },
   });
   const apiPort = await grpc.listen(0, '127.0.0.1');
   scope.defer(() => grpc.close());
@@ -94,10 +104,17 @@ export async function openPort({ scope, clock, diverter }: Pod, app: Server, rel
 export interface Developer {
   /** Dials that came, by source port. */
   readonly dials: number[];
+  /** Takes no new ones. */
+  leave(): void;
+  /** The connection to the agent breaks. */
+  lose(): void;
 }
 
+/** How the developer's side gets its connections: all in one stream, or a tunnel for each, as with stock peers. */
+export type Way = 'one stream' | 'tunnels';
+
 /** A developer's side that does as the connector does: every dial goes to its port on loopback. */
-export async function developer(pod: Pod, sessionId: string): Promise<Developer> {
+export async function developer(pod: Pod, sessionId: string, way: Way = 'one stream'): Promise<Developer> {
   const session = await openHttp2({ host: '127.0.0.1', port: pod.apiPort }, { clock: systemClock });
   const controller = new AbortController();
   pod.scope.defer(() => {
@@ -106,61 +123,75 @@ export async function developer(pod: Pod, sessionId: string): Promise<Developer>
   });
   const agent = createClient(Agent, createCallTransport(session));
   const dials: number[] = [];
+  const take = (stream: TunnelStream, id: ConnId): void => {
+    dials.push(id.sourcePort);
+    let relay: TunnelHandlers | undefined;
+    const early: ((handlers: TunnelHandlers) => void)[] = [];
+    const deliver = (event: (handlers: TunnelHandlers) => void): void => {
+      if (relay) {
+        event(relay);
+      } else {
+        early.push(event);
+      }
+    };
+    stream.start({
+      onControl: (code, body) => deliver((handlers) => handlers.onControl(code, body)),
+      onData: (slice, last) => deliver((handlers) => handlers.onData(slice, last)),
+      onEnd: () => deliver((handlers) => handlers.onEnd()),
+      onDrain: () => relay?.onDrain(),
+      onClose: (error) => deliver((handlers) => handlers.onClose(error)),
+    });
+    if (id.protocol === 'udp') {
+      // A program that answers every datagram.
+      relay = {
+        onControl: () => undefined,
+        onData: (slice) => void stream.sendData(Buffer.concat([Buffer.from('laptop '), slice])),
+        onEnd: () => stream.endSend(),
+        onDrain: () => undefined,
+        onClose: () => undefined,
+      };
+      stream.send(tunnelCode.dialOk);
+      return;
+    }
+    void dialTcp(systemClock, id.destination, id.destinationPort, 1_000).then((outcome) => {
+      if (outcome.result === 'ok') {
+        stream.send(tunnelCode.dialOk);
+        relay = relaySocket(outcome.socket, stream);
+        for (const event of early.splice(0)) {
+          event(relay);
+        }
+      } else {
+        stream.send(tunnelCode.dialReject);
+        stream.endSend();
+      }
+    });
+  };
+  const { signal } = controller;
+  if (way === 'one stream') {
+    const mux = await openMux(session, {
+      clock: systemClock,
+      sessionId,
+      signal,
+      onOpen: (stream, { id }) => take(stream, id),
+    });
+    assert.ok(mux);
+    return { dials, leave: () => mux.leave(), lose: () => session.destroy() };
+  }
   const serve = async (): Promise<void> => {
-    for await (const { connId } of agent.watchDial({ sessionId }, { signal: controller.signal })) {
+    for await (const { connId } of agent.watchDial({ sessionId }, { signal })) {
       const id = parseConnId(connId);
       assert.ok(id);
-      dials.push(id.sourcePort);
       const stream = openTunnel(session, 'agent');
       stream.send(
         tunnelCode.streamInfo,
         serializeStreamInfo({ id, sessionId, dialTimeoutMs: 1_000, roundtripLatencyMs: 500 }),
       );
-      let relay: TunnelHandlers | undefined;
-      const early: ((handlers: TunnelHandlers) => void)[] = [];
-      const deliver = (event: (handlers: TunnelHandlers) => void): void => {
-        if (relay) {
-          event(relay);
-        } else {
-          early.push(event);
-        }
-      };
-      stream.start({
-        onControl: (code, body) => deliver((handlers) => handlers.onControl(code, body)),
-        onData: (slice, last) => deliver((handlers) => handlers.onData(slice, last)),
-        onEnd: () => deliver((handlers) => handlers.onEnd()),
-        onDrain: () => relay?.onDrain(),
-        onClose: (error) => deliver((handlers) => handlers.onClose(error)),
-      });
-      if (id.protocol === 'udp') {
-        // A program that answers every datagram.
-        relay = {
-          onControl: () => undefined,
-          onData: (slice) => void stream.sendData(Buffer.concat([Buffer.from('laptop '), slice])),
-          onEnd: () => stream.endSend(),
-          onDrain: () => undefined,
-          onClose: () => undefined,
-        };
-        stream.send(tunnelCode.dialOk);
-        continue;
-      }
-      void dialTcp(systemClock, id.destination, id.destinationPort, 1_000).then((outcome) => {
-        if (outcome.result === 'ok') {
-          stream.send(tunnelCode.dialOk);
-          relay = relaySocket(outcome.socket, stream);
-          for (const event of early.splice(0)) {
-            event(relay);
-          }
-        } else {
-          stream.send(tunnelCode.dialReject);
-          stream.endSend();
-        }
-      });
+      take(stream, id);
     }
   };
   void serve().catch(() => undefined);
   await agent.version({});
-  return { dials };
+  return { dials, leave: () => controller.abort(), lose: () => session.destroy() };
 }
 
 export const attachment = (

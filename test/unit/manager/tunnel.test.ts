@@ -9,7 +9,7 @@ import {
   dialResultTrailer,
   openHttp2,
   openTunnel,
-  type TunnelStream,
+  type TunnelCall,
 } from '../../../src/protocol/transport/index.ts';
 import { FakeCluster } from './fake-cluster.ts';
 import { fakeManager } from './fake-manager.ts';
@@ -37,7 +37,7 @@ after(async () => {
 });
 
 interface Heard {
-  readonly stream: TunnelStream;
+  readonly stream: TunnelCall;
   readonly log: string[];
   readonly closed: Promise<void>;
   until(entry: string): Promise<void>;
