@@ -13,23 +13,27 @@ export interface QuietDeps {
 }
 
 const lookMs = 10_000;
+/** While there is traffic a pause costs callers a moment: one a minute is not felt. */
+const busyMs = 60_000;
 /** Leases and watches of a few hundred clients stay below; any traffic is above. */
 const quietCpuMs = 300;
 /** So much more than what the last collection left has to be there for another one. */
-const growth = 1.25;
+const growth = 1.1;
 
 /**
- * Gives memory back after a busy time: left alone, the collector waits for more work before it looks again, and a pod
- * that carried traffic once keeps three times of what it needs.
+ * Gives memory back, after a busy time at once and within one seldom: left alone, the collector waits for more work before
+ * it looks again, and a pod that carried traffic once keeps three times of what it needs.
  */
 export function collectWhenQuiet({ clock, cpuMs, heldBytes, worthBytes, collect }: QuietDeps): Disposable {
   let before = cpuMs();
   let worth = worthBytes;
+  let lastMs = clock.nowMs();
   return clock.every(lookMs, () => {
     const now = cpuMs();
     const isQuiet = now - before < quietCpuMs;
     before = now;
-    if (isQuiet && heldBytes() > worth) {
+    if ((isQuiet || clock.nowMs() - lastMs >= busyMs) && heldBytes() > worth) {
+      lastMs = clock.nowMs();
       collect();
       worth = Math.max(worthBytes, heldBytes() * growth);
     }

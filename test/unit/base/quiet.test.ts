@@ -30,6 +30,21 @@ test('memory is given back once, when the traffic is over', () => {
   assert.equal(state.collections, 1, 'what is live stays');
 });
 
+test('traffic that does not end is paused once a minute, while there is something to give back', () => {
+  const { clock, state } = start();
+  for (let second = 0; second < 180; second += 10) {
+    state.cpuMs += 4_000;
+    state.heldBytes = 120_000_000;
+    clock.advance(10_000);
+  }
+  assert.equal(state.collections, 3);
+  for (let second = 0; second < 180; second += 10) {
+    state.cpuMs += 4_000;
+    clock.advance(10_000);
+  }
+  assert.equal(state.collections, 3, 'what is live stays');
+});
+
 test('a heap that holds little is left alone', () => {
   const { clock, state } = start();
   state.heldBytes = 30_000_000;
