@@ -1,4 +1,4 @@
-import type { Clock, Disposable, Logger } from '../../base/index.ts';
+import { type Clock, type Disposable, type Logger, Queue } from '../../base/index.ts';
 import type { TunnelHandlers } from '../../protocol/transport/index.ts';
 import type { TakenTunnel } from '../tunnel/dialled.ts';
 import type { Caller, Diverter } from '../tunnel/diverter.ts';
@@ -32,7 +32,7 @@ export class Tap {
   readonly #deps: TapDeps;
   readonly #diversion: Diversion;
   readonly #hooks: TapHooks;
-  readonly #queue: Uint8Array[] = [];
+  #queue = new Queue<Uint8Array>();
   #lagBytes = 0;
   #tunnel: TakenTunnel | undefined;
   #isBlocked = true;
@@ -134,7 +134,7 @@ export class Tap {
     }
     this.#isOver = true;
     void this.#linger?.dispose();
-    this.#queue.length = 0;
+    this.#queue = new Queue();
     this.#lagBytes = 0;
     this.#tunnel?.stream.reset();
     this.#hooks.onOver?.();

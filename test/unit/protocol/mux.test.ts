@@ -303,6 +303,35 @@ for (const [what, frames] of hostile) {
   });
 }
 
+test('what comes byte by byte for a reader that stands still is not kept without end', limit, async () => {
+  const [stream, peer] = duplexPair();
+  const mux = new Mux(stream);
+  const connections = Array.from({ length: 4 }, () => mux.open(info) ?? assert.fail('not opened'));
+  for (const connection of connections) {
+    connection.start(new Ear());
+    connection.pause();
+  }
+  peer.resume();
+  const words = connections.map(({ number }) =>
+    Buffer.concat(Array.from({ length: 10_000 }, () => muxFrame(muxCode.normal, number, Buffer.alloc(1)))),
+  );
+  let said = 0;
+  const say = (): void => {
+    let hasRoom = true;
+    while (said < 60 && hasRoom) {
+      hasRoom = peer.write(words[said++ % words.length]);
+    }
+  };
+  peer.on('drain', say);
+  say();
+  await until('the stream being left unread', () => stream.isPaused());
+  assert.ok(said < 60, 'half a million words are too many');
+  for (const connection of connections) {
+    connection.resume();
+  }
+  await until('its being read again', () => said === 60 && !stream.isPaused());
+});
+
 test('frames for a connection that is over are for nobody', limit, async () => {
   const [stream, peer] = duplexPair();
   const mux = new Mux(stream);

@@ -1,4 +1,4 @@
-import { type NearfieldError, viewOf } from '../../../base/index.ts';
+import { type NearfieldError, Queue, viewOf } from '../../../base/index.ts';
 import { streamBroken } from '../../errors.ts';
 import type { TunnelHandlers, TunnelStream } from '../stream.ts';
 import { maxPieceBytes, muxCode } from './frame.ts';
@@ -11,6 +11,8 @@ export const firstWindowBytes = 256 * 1024;
 const maxWindowBytes = 4 * 1024 * 1024;
 /** Who sends on after a “full” may do so for so long; beyond, it is lost. Only whoever sends datagrams does. */
 const overdraftBytes = 1024 * 1024;
+/** What an event that waits takes itself: a megabyte that comes byte by byte is a hundred. */
+const eventBytes = 128;
 const nothing = new Uint8Array(0);
 
 /** What a connection needs of the stream that carries it. */
@@ -20,18 +22,20 @@ export interface MuxCarrier {
   write(code: number, connection: number, body: Uint8Array): void;
   /** Calls the connection's `drain` when there is room again. */
   waitForRoom(connection: MuxConnection): void;
-  /** So many bytes more, or less, wait here for a reader. */
+  /** So many bytes more, or less, are kept for a reader. */
   held(bytes: number): void;
   forget(connection: MuxConnection): void;
 }
 
 type Event = { readonly slice: Uint8Array; readonly last: boolean } | (() => void);
 
+const heldBy = (event: Event): number => eventBytes + (typeof event === 'function' ? 0 : event.slice.length);
+
 /** One connection of a multiplexed stream, to whom it belongs a tunnel as any other. */
 export class MuxConnection implements TunnelStream {
   readonly number: number;
   readonly #carrier: MuxCarrier;
-  readonly #queue: Event[] = [];
+  readonly #queue = new Queue<Event>();
   #handlers: TunnelHandlers | undefined;
   #isPaused = false;
   #isDelivering = false;
@@ -160,8 +164,7 @@ export class MuxConnection implements TunnelStream {
       this.#handlers?.onData(slice, last);
       this.#consume(slice.length);
     } else {
-      this.#carrier.held(slice.length);
-      this.#queue.push({ slice, last });
+      this.#keep({ slice, last });
     }
     return undefined;
   }
@@ -184,8 +187,13 @@ export class MuxConnection implements TunnelStream {
   }
 
   #enqueue(event: () => void): void {
-    this.#queue.push(event);
+    this.#keep(event);
     this.#deliver();
+  }
+
+  #keep(event: Event): void {
+    this.#queue.push(event);
+    this.#carrier.held(heldBy(event));
   }
 
   #deliver(): void {
@@ -198,10 +206,10 @@ export class MuxConnection implements TunnelStream {
       if (!event) {
         break;
       }
+      this.#carrier.held(-heldBy(event));
       if (typeof event === 'function') {
         event();
       } else {
-        this.#carrier.held(-event.slice.length);
         this.#handlers.onData(event.slice, event.last);
         this.#consume(event.slice.length);
       }
@@ -267,16 +275,16 @@ export class MuxConnection implements TunnelStream {
     }
     this.#isClosed = true;
     this.#isPaused = false;
-    const left = this.#queue.reduce((sum, event) => sum + (typeof event === 'function' ? 0 : event.slice.length), 0);
-    this.#queue.length = 0;
-    this.#carrier.held(-left);
+    for (let event = this.#queue.shift(); event; event = this.#queue.shift()) {
+      this.#carrier.held(-heldBy(event));
+    }
     this.#carrier.forget(this);
     // Whoever ends it is in the middle of something; and whoever has not begun is told when it does.
     const tell = (): void => this.#handlers?.onClose(error);
     if (this.#handlers) {
       queueMicrotask(tell);
     } else {
-      this.#queue.push(tell);
+      this.#keep(tell);
     }
   }
 
