@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { type Logger, systemClock, withTimeout } from '../base/index.ts';
 import type { Connector } from './contract.ts';
 import { type Channel, connectorOver } from './rpc/rpc.ts';
+import { youngMegabytes } from './young.ts';
 
 export {
   type AttachedPort,
@@ -48,14 +49,12 @@ export interface ConnectorDeps {
 }
 
 const endTimeoutMs = 5_000;
-const youngGenerationMb = 6;
 
 /** The connector in a thread of its own, behind the same contract. */
 export function createConnector({ workerPath, log, volumesFolder }: ConnectorDeps): Connector {
   const worker = new Worker(workerPath, {
     workerData: { volumesFolder },
-    // What passes through is garbage at once: the less room it has, the sooner it is gone.
-    resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMb },
+    resourceLimits: { maxYoungGenerationSizeMb: youngMegabytes },
   });
   const ended = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
   const channel: Channel = {

@@ -18,6 +18,7 @@ import { readMapping } from './network/choice.ts';
 import { startInBackground } from './reach/background.ts';
 import { lineChannel, openSocket, serveOnSocket } from './rpc/lines.ts';
 import { connectorOver } from './rpc/rpc.ts';
+import { youngMegabytes } from './young.ts';
 
 const usage = `nearfield ${clientVersion}: joins this machine to a Kubernetes cluster, for scripts and CI jobs.
 
@@ -205,9 +206,6 @@ const toShell = (environment: Readonly<Record<string, string>>): string =>
     .map(([name, value]) => `export ${name}='${value}'`)
     .join('\n');
 
-/** As in the editor, where the connector is a thread. */
-const youngGenerationMb = 6;
-
 /** The background process: a connector on a socket, until it is told to disconnect. */
 async function serve(): Promise<void> {
   const log = createLogger({
@@ -215,7 +213,7 @@ async function serve(): Promise<void> {
     level: () => 'debug',
     sink: (line) => process.stderr.write(`${formatJsonLine(line)}\n`),
   });
-  displaceLitter(youngGenerationMb);
+  displaceLitter(youngMegabytes);
   const core = new ConnectorCore({ clock: systemClock, log, volumesFolder });
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error }));
   const server = await serveOnSocket(core, socketPath);
@@ -254,7 +252,7 @@ async function withConnector(mayStart: boolean, work: (connector: Connector) => 
       throw error;
     }
     startInBackground(
-      [process.execPath, `--max-semi-space-size=${youngGenerationMb / 3}`, __filename, 'serve'],
+      [process.execPath, `--max-semi-space-size=${youngMegabytes / 3}`, __filename, 'serve'],
       join(folder, 'connector.log'),
     );
     return retry(open, {

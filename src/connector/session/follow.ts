@@ -5,6 +5,9 @@ const watchRetryMs = 500;
 /** Somebody may give the right meanwhile. */
 const forbiddenRetryMs = 20_000;
 
+/** What a watch returns that is not to be run again. */
+export const done = Symbol('done');
+
 export interface FollowDeps {
   readonly clock: Clock;
   readonly log: Logger;
@@ -12,13 +15,13 @@ export interface FollowDeps {
 }
 
 /**
- * Runs a watch again and again for as long as its scope lives; what a peer does not have is not asked for twice, and what it
- * does not permit not often.
+ * Runs a watch again and again for as long as its scope lives; what a peer does not have, or the watch is done with, is
+ * not asked for twice, and what it does not permit not often.
  */
 export function follow(
   { clock, log, scope }: FollowDeps,
   what: string,
-  work: (signal: AbortSignal) => Promise<void>,
+  work: (signal: AbortSignal) => Promise<unknown>,
 ): void {
   const controller = new AbortController();
   const { signal } = controller;
@@ -27,7 +30,9 @@ export function follow(
     while (!signal.aborted) {
       let retryMs = watchRetryMs;
       try {
-        await work(signal);
+        if ((await work(signal)) === done) {
+          return;
+        }
       } catch (error) {
         if (error instanceof ConnectError && error.code === Code.PermissionDenied) {
           retryMs = forbiddenRetryMs;

@@ -388,7 +388,7 @@ export class ManagerSession {
     this.#agents.follow(wanted, this.#sessionId);
   }
 
-  #follow(scope: Scope, what: string, work: (signal: AbortSignal) => Promise<void>): void {
+  #follow(scope: Scope, what: string, work: (signal: AbortSignal) => Promise<unknown>): void {
     const { clock, log } = this.#options;
     follow({ clock, log, scope }, what, work);
   }

@@ -1,5 +1,6 @@
 import { Code, ConnectError } from '@connectrpc/connect';
 import type { wire } from '../../protocol/index.ts';
+import { done } from './follow.ts';
 import type { ManagerLink } from './link.ts';
 
 export interface WorkloadEvents {
@@ -27,7 +28,7 @@ export async function watchWorkloads(
   sessionId: string,
   namespaces: readonly string[],
   { signal, onEvents, follow }: WorkloadWatch,
-): Promise<void> {
+): Promise<typeof done | undefined> {
   try {
     const answers = workloads.watchNamespaces({ session: { sessionId }, namespaces: [...namespaces] }, { signal });
     for await (const { namespace, isFirst, delta } of answers) {
@@ -42,9 +43,10 @@ export async function watchWorkloads(
         watchOne(manager, sessionId, namespace, { signal: each, onEvents }),
       );
     }
-    // Not asked for again: for as long as the connection stands the answer is the same.
-    throw new ConnectError('asked for one by one', Code.Unimplemented);
+    // For as long as the connection stands the answer is the same.
+    return done;
   }
+  return undefined;
 }
 
 const apart: readonly Code[] = [Code.Unimplemented, Code.PermissionDenied];
