@@ -295,7 +295,13 @@ export interface ConnectorSnapshot {
   readonly proxy?: ProxyView;
   /** `user@host`: what others see of us. */
   readonly client?: string;
-  readonly manager?: { readonly name: string; readonly version: string; readonly agentImage: string };
+  readonly manager?: {
+    readonly name: string;
+    readonly version: string;
+    readonly agentImage: string;
+    /** How its pod is reached: the API server's proxy; a port-forward, because that does not lead there; or because a token is shown. */
+    readonly way?: 'proxy' | 'port-forward' | 'sealed';
+  };
   /** What is wished of the network, by the person and by the owner of the cluster. */
   readonly settings?: readonly SettingView[];
   readonly namespaces: readonly NamespaceView[];

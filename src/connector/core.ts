@@ -387,7 +387,14 @@ export class ConnectorCore implements Connector {
       },
       ...(connection.settings.length > 0 ? { settings: connection.settings } : {}),
       ...(session.version
-        ? { manager: { name: session.version.name, version: session.version.version, agentImage: session.agentImage } }
+        ? {
+            manager: {
+              name: session.version.name,
+              version: session.version.version,
+              agentImage: session.agentImage,
+              ...(session.way ? { way: session.way } : {}),
+            },
+          }
         : {}),
     };
   }

@@ -7,7 +7,7 @@ import { createIdentities, type Identities } from './identity.ts';
 import { createInformer, type Informer, type InformerOptions, type KubeObject } from './informer.ts';
 import { type Kind, kindOf, kinds, pathOf } from './kind.ts';
 import { openPodProxy } from './pod-proxy.ts';
-import { type ConnectToPodOptions, PodWay } from './pod-way.ts';
+import { type ConnectToPodOptions, PodWay, type Way } from './pod-way.ts';
 import { openPortForward, type PortForwardOptions } from './port-forward.ts';
 import { Requester } from './request.ts';
 
@@ -70,6 +70,8 @@ export interface Kube extends Identities {
   openPortForward(options: PortForwardOptions): Promise<Duplex>;
   /** To a program that takes `upgrade`: through the API server's proxy where that leads there, else by a port-forward. */
   connectToPod(options: ConnectToPodOptions): Promise<Duplex>;
+  /** By which of them a namespace's pods were reached last. */
+  wayTo(namespace: string): Way | undefined;
   /** Asks what we may do before we try it. */
   mayI(question: AccessQuestion): Promise<boolean>;
   version(): Promise<string>;
@@ -173,6 +175,7 @@ function createKube(config: KubeConfig): Kube {
     watch: (kind, options) => createInformer(requester, kind, options),
     openPortForward: (options) => openPortForward(requester, options),
     connectToPod: (options) => podWay.open(options),
+    wayTo: (namespace) => podWay.latest(namespace),
     mayI: async ({ verb, group = '', resource, subresource, namespace }) => {
       const review = await requester.json<{ status?: { allowed?: boolean } }>({
         method: 'POST',

@@ -13,6 +13,8 @@ export interface PodWayDeps {
   readonly openPortForward: (options: PortForwardOptions) => Promise<Duplex>;
 }
 
+export type Way = 'proxy' | 'port-forward';
+
 /** Beyond, a port-forward is tried beside it: packets to pods may vanish, and nobody says so. */
 const headStartMs = 500;
 /**
@@ -27,6 +29,9 @@ export class PodWay {
   /** Namespaces whose pods the proxy did not lead to, until when that is believed, and for how long it was. */
   readonly #closed = new Map<string, { readonly until: number; readonly ms: number }>();
 
+  /** How the pods of a namespace were reached last. */
+  readonly #latest = new Map<string, Way>();
+
   constructor(deps: PodWayDeps) {
     this.#deps = deps;
   }
@@ -36,6 +41,7 @@ export class PodWay {
     const { clock, openPodProxy, openPortForward } = this.#deps;
     const { namespace } = options;
     if ((this.#closed.get(namespace)?.until ?? 0) > clock.nowMs()) {
+      this.#latest.set(namespace, 'port-forward');
       return openPortForward(options);
     }
     const over = new AbortController();
@@ -62,7 +68,13 @@ export class PodWay {
     return first.duplex;
   }
 
+  /** Undefined while none of the namespace's pods was reached. */
+  latest(namespace: string): Way | undefined {
+    return this.#latest.get(namespace);
+  }
+
   #remember(namespace: string, isClosed: boolean): void {
+    this.#latest.set(namespace, isClosed ? 'port-forward' : 'proxy');
     if (!isClosed) {
       this.#closed.delete(namespace);
       return;

@@ -167,6 +167,7 @@ function kubeOf({ manager, localAddress }: ClientDeps): Kube {
     bearerToken: async () => undefined,
     get: async () => ({ spec: { selector: { app: 'traffic-manager' } } }),
     list: async () => (manager.running ? [manager.running] : []),
+    wayTo: () => undefined,
     connectToPod: async ({ namespace, port }: { namespace: string; port: number }) => {
       if (namespace !== managerNamespace) {
         throw new Error('forbidden');

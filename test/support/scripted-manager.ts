@@ -241,6 +241,7 @@ function kubeOf(port: number, forwarded: string[] = [], sealed: string[] = []): 
     list: async () => [
       { metadata: { name: 'traffic-manager-0' }, status: { conditions: [{ type: 'Ready', status: 'True' }] } },
     ],
+    wayTo: () => 'proxy',
     connectToPod: async ({ pod }: { pod: string }) => {
       forwarded.push(pod);
       return connect({ host: '127.0.0.1', port });

@@ -25,6 +25,13 @@ export function describeAttachment(attachment: Attachment): string {
   ].join(', ');
 }
 
+const wayWords = {
+  proxy: 'the API server’s proxy',
+  'port-forward':
+    'a port-forward, half as fast as the API server’s proxy (which needs the right to get pods/proxy, and a network that lets it reach pods)',
+  sealed: 'a port-forward, because a token is shown',
+} as const;
+
 const leftOutWords: Readonly<Record<LeftOutReason, string>> = {
   unreadable: 'the traffic-agent may not read it',
   'too-large': 'too large for a copy',
@@ -111,6 +118,7 @@ export function describe(snapshot: Connector['snapshot']): string {
   }
   if (manager) {
     lines.push(`Traffic Manager    : ${manager.name} ${manager.version}`);
+    lines.push(...(manager.way ? [`Way to the cluster : ${wayWords[manager.way]}`] : []));
   }
   lines.push(
     ...(snapshot.settings ?? []).map(

@@ -19,6 +19,8 @@ export interface ManagerLink {
   /** Ours, beside the contract: a manager of somebody else has it not. */
   readonly workloads: Client<typeof Workloads>;
   readonly tunnels: ClientHttp2Session;
+  /** How the pod was reached; undefined when nobody can tell. */
+  readonly way: ManagerWay | undefined;
   /** Resolves when either half is gone. */
   readonly closed: Promise<void>;
   /** Ends at once unless both halves answer within seconds. */
@@ -27,6 +29,9 @@ export interface ManagerLink {
   /** Shows who we are on the half that carries tunnels, which do not say it themselves. */
   introduce(sessionId: string): Promise<void>;
 }
+
+/** The API server's proxy, or a port-forward: because the proxy did not lead there, or because a token is shown. */
+export type ManagerWay = 'proxy' | 'port-forward' | 'sealed';
 
 export interface LinkOptions {
   readonly kube: Kube;
@@ -104,7 +109,8 @@ export async function openManagerLink(options: LinkOptions): Promise<ManagerLink
   };
   const transport = transportOf(calls);
   const manager = createClient(wire.Manager, transport);
-  return { manager, workloads: createClient(Workloads, transport), tunnels, closed, check, close, introduce };
+  const way = isSealed ? 'sealed' : kube.wayTo(namespace);
+  return { manager, workloads: createClient(Workloads, transport), tunnels, way, closed, check, close, introduce };
 }
 
 async function findManager(kube: Kube, namespace: string): Promise<{ pod: string; namespace: string; port: number }> {

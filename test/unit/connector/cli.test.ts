@@ -2,9 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseArgs } from 'node:util';
 import { attachFlags, readAttach } from '../../../src/connector/cli/attach.ts';
-import { describeAttachment, describeWorkload } from '../../../src/connector/cli/describe.ts';
+import { describe, describeAttachment, describeWorkload } from '../../../src/connector/cli/describe.ts';
 import { readSyntax, writeEnvironment } from '../../../src/connector/cli/environment.ts';
-import type { AttachMode, Attachment, AttachRequest } from '../../../src/connector/contract.ts';
+import {
+  type AttachMode,
+  type Attachment,
+  type AttachRequest,
+  emptySnapshot,
+} from '../../../src/connector/contract.ts';
 
 function read(mode: AttachMode, ...args: string[]): AttachRequest {
   const { values, positionals } = parseArgs({ args, options: attachFlags, allowPositionals: true });
@@ -110,6 +115,18 @@ const attachment: Attachment = {
   toPod: [{ port: 6379, protocol: 'TCP' }],
   state: 'active',
 };
+
+test('the status says by which way the cluster is reached, and what the shorter one would need', () => {
+  const statusOf = (way?: 'proxy' | 'port-forward' | 'sealed'): string =>
+    describe({
+      ...emptySnapshot,
+      manager: { name: 'Nearfield', version: 'v2.24.0', agentImage: 'image', ...(way ? { way } : {}) },
+    });
+  assert.match(statusOf('proxy'), /^Way to the cluster : the API server’s proxy$/m);
+  assert.match(statusOf('port-forward'), /^Way to the cluster : a port-forward, .*pods\/proxy/m);
+  assert.match(statusOf('sealed'), /^Way to the cluster : a port-forward, because a token is shown$/m);
+  assert.doesNotMatch(statusOf(), /Way to the cluster/);
+});
 
 test('an attachment is one line with its mode, ports and filter', () => {
   assert.equal(

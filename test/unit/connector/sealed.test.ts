@@ -27,10 +27,12 @@ async function connect(terms: { authSupported: boolean; authRequired: boolean })
 test('a manager that demands a token gets it by a port-forward, and by no other way', limit, async () => {
   await connect({ authSupported: true, authRequired: true });
   assert.deepEqual([...manager.shownFrom], [sealedAddress]);
+  assert.equal(session?.way, 'sealed');
 });
 
 test('where nothing is shown, the shorter way is taken', limit, async () => {
   await connect({ authSupported: true, authRequired: false });
   assert.deepEqual([...manager.shownFrom], []);
   assert.deepEqual(manager.sealed, []);
+  assert.equal(session?.way, 'proxy');
 });

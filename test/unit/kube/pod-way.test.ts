@@ -33,10 +33,12 @@ const [a, b] = [() => new PassThrough(), () => new PassThrough()];
 
 test('where the API server reaches the pod, nothing is forwarded', limit, async () => {
   const { way, proxy, asked, clock, turn } = ways();
+  assert.equal(way.latest('n'), undefined);
   const opened = way.open(where);
   const duplex = a();
   proxy.resolve(duplex);
   assert.equal(await opened, duplex);
+  assert.equal(way.latest('n'), 'proxy');
   clock.advance(10_000);
   await turn();
   assert.deepEqual(asked, ['proxy']);
@@ -54,6 +56,7 @@ test(
     assert.equal(await opened, duplex);
     await way.open(where);
     assert.deepEqual(asked, ['proxy', 'forward', 'forward']);
+    assert.equal(way.latest('n'), 'port-forward');
     clock.advance(10_000);
     await way.open(where);
     assert.deepEqual(asked, ['proxy', 'forward', 'forward', 'proxy', 'forward']);
