@@ -5,6 +5,7 @@ import { openDialTarget } from './dial.ts';
 import { openDnsCodecTarget, openDnsServerTarget } from './dns.ts';
 import { openFlowsTarget } from './flows.ts';
 import { openHttpHeadTarget } from './http-head.ts';
+import { openMuxTarget } from './mux.ts';
 import { openNatTarget } from './nat.ts';
 import { openPacketTarget } from './packet.ts';
 import { openReviewTarget } from './review.ts';
@@ -22,6 +23,7 @@ export const targets: Readonly<Record<string, OpenTarget>> = {
   dial: openDialTarget,
   control: openControlTarget,
   tunnel: openTunnelTarget,
+  mux: openMuxTarget,
   socks: openSocksTarget,
   'http-head': openHttpHeadTarget,
   calls: openCallsTarget,
