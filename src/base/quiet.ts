@@ -9,7 +9,8 @@ export interface QuietDeps {
   readonly heldBytes: () => number;
   /** Of less a collection is not worth its pause. */
   readonly worthBytes: number;
-  readonly collect: () => void;
+  /** Thoroughly when nobody waits. */
+  readonly collect: (isThorough: boolean) => void;
 }
 
 const lookMs = 10_000;
@@ -34,7 +35,7 @@ export function collectWhenQuiet({ clock, cpuMs, heldBytes, worthBytes, collect 
     before = now;
     if ((isQuiet || clock.nowMs() - lastMs >= busyMs) && heldBytes() > worth) {
       lastMs = clock.nowMs();
-      collect();
+      collect(isQuiet);
       worth = Math.max(worthBytes, heldBytes() * growth);
     }
   });

@@ -24,8 +24,11 @@ export function passed(bytes: number): void {
   }
 }
 
-/** A whole collection, for whoever wants one. */
-export type Collect = () => void;
+/**
+ * A whole collection, for whoever wants one. A thorough one moves what is left together and gives the pages back, and takes some times
+ * as long.
+ */
+export type Collect = (isThorough: boolean) => void;
 
 /**
  * For a process of our own: what relays leave behind is collected from now on. Undefined where this engine has no such
@@ -38,7 +41,8 @@ export function collectLitter(): Collect | undefined {
     return undefined;
   }
   collectYoung = () => void collect({ type: 'minor' });
-  return () => void collect();
+  return (isThorough) =>
+    void collect({ type: 'major', execution: 'sync', flavor: isThorough ? 'last-resort' : 'regular' });
 }
 
 /**

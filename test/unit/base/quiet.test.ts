@@ -5,14 +5,15 @@ import { HandClock } from '../manager/hand-clock.ts';
 
 function start() {
   const clock = new HandClock();
-  const state = { cpuMs: 0, heldBytes: 120_000_000, liveBytes: 25_000_000, collections: 0 };
+  const state = { cpuMs: 0, heldBytes: 120_000_000, liveBytes: 25_000_000, collections: 0, thorough: 0 };
   collectWhenQuiet({
     clock,
     cpuMs: () => state.cpuMs,
     heldBytes: () => state.heldBytes,
     worthBytes: 48_000_000,
-    collect: () => {
+    collect: (isThorough) => {
       state.collections++;
+      state.thorough += isThorough ? 1 : 0;
       state.heldBytes = state.liveBytes;
     },
   });
@@ -28,6 +29,7 @@ test('memory is given back once, when the traffic is over', () => {
   assert.equal(state.collections, 1);
   clock.advance(60_000);
   assert.equal(state.collections, 1, 'what is live stays');
+  assert.equal(state.thorough, 1, 'nobody waits');
 });
 
 test('traffic that does not end is paused once a minute, while there is something to give back', () => {
@@ -43,6 +45,7 @@ test('traffic that does not end is paused once a minute, while there is somethin
     clock.advance(10_000);
   }
   assert.equal(state.collections, 3, 'what is live stays');
+  assert.equal(state.thorough, 0);
 });
 
 test('a heap that holds little is left alone', () => {

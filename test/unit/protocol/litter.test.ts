@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { constants, PerformanceObserver } from 'node:perf_hooks';
 import { afterEach, test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
@@ -45,3 +46,16 @@ for (const [whose, begin] of [
     await collected;
   });
 }
+
+test('a thorough collection gives pages back', limit, () => {
+  const collect = collectLitter();
+  assert.ok(collect);
+  const kept = Array.from({ length: 300_000 }, (_, index) => ({ index, text: `${index}` }));
+  const some = kept.filter(({ index }) => index % 20 === 0);
+  kept.length = 0;
+  collect(false);
+  const before = process.memoryUsage().heapTotal;
+  collect(true);
+  assert.ok(process.memoryUsage().heapTotal < before * 0.8, `${before} → ${process.memoryUsage().heapTotal}`);
+  assert.equal(some.length, 15_000);
+});
