@@ -36,6 +36,7 @@ import { Catalog } from './session/catalog.ts';
 import type { Connection } from './session/connection.ts';
 import { lookupName } from './session/lookup.ts';
 import { ManagerSession } from './session/session.ts';
+import { viewOfManager } from './session/view.ts';
 
 export interface CoreDeps {
   readonly clock: Clock;
@@ -373,6 +374,7 @@ export class ConnectorCore implements Connector {
       return { ...base, namespaces: [] };
     }
     const { kube, session, catalog, namespace, managerNamespace, proxy } = connection;
+    const manager = viewOfManager(session);
     return {
       ...base,
       ...(proxy ? { proxy: proxy.view } : {}),
@@ -386,16 +388,7 @@ export class ConnectorCore implements Connector {
         mappedNamespaces: catalog.names,
       },
       ...(connection.settings.length > 0 ? { settings: connection.settings } : {}),
-      ...(session.version
-        ? {
-            manager: {
-              name: session.version.name,
-              version: session.version.version,
-              agentImage: session.agentImage,
-              ...(session.way ? { way: session.way } : {}),
-            },
-          }
-        : {}),
+      ...(manager ? { manager } : {}),
     };
   }
 }
