@@ -28,7 +28,7 @@ export function describeAttachment(attachment: Attachment): string {
 const wayWords = {
   proxy: 'the API server’s proxy',
   'port-forward':
-    'a port-forward, half as fast as the API server’s proxy (which needs the right to get pods/proxy, and a network that lets it reach pods)',
+    'a port-forward, half as fast as the API server’s proxy (which takes a traffic-manager of Nearfield, the right to get pods/proxy, and a network that lets the API server reach pods)',
   sealed: 'a port-forward, because a token is shown',
 } as const;
 
