@@ -2,9 +2,7 @@ import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { create, type DescMessage, toBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { cancelled, type Disposable } from '../../base/index.ts';
-import { cancelCode, framed, undated } from './message.ts';
-
-const head = { ':status': 200, 'content-type': 'application/grpc+proto' } as const;
+import { answerHead, cancelCode, framed, undated } from './message.ts';
 
 /** Why the signal of a call that is over fires: made once, for without one each call makes an error with its stack. */
 const callIsOver = cancelled();
@@ -96,7 +94,7 @@ export class Answer {
       stream.once('wantTrailers', () => stream.sendTrailers(status));
       stream.end();
     } else {
-      stream.respond({ ...head, ...status }, { ...undated, endStream: true });
+      stream.respond({ ...answerHead, ...status }, { ...undated, endStream: true });
     }
     this.#leave();
   }
@@ -146,7 +144,7 @@ export class Answer {
   #write(value: unknown): boolean {
     const frame = frameOf(value as object, this.#output as DescMessage);
     if (!this.#stream.headersSent) {
-      this.#stream.respond(head, { ...undated, waitForTrailers: true });
+      this.#stream.respond(answerHead, { ...undated, waitForTrailers: true });
     }
     return this.#stream.write(frame);
   }

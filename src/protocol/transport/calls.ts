@@ -11,6 +11,7 @@ import {
 } from '@bufbuild/protobuf';
 import { Code, ConnectError, type StreamResponse, type Transport, type UnaryResponse } from '@connectrpc/connect';
 import { ChunkList, systemClock, viewOf } from '../../base/index.ts';
+import { openCall } from './client.ts';
 import { cancelCode, framed, prefixBytes } from './message.ts';
 
 /** 4 MiB is what stock peers accept; a snapshot of thousands of workloads must fit too. */
@@ -109,16 +110,8 @@ class Call {
     if (session.closed || session.destroyed || signal?.aborted) {
       throw new ConnectError('the connection is closed', signal?.aborted ? Code.Canceled : Code.Unavailable);
     }
-    this.#stream = session.request(
-      {
-        ':method': 'POST',
-        ':path': `/${method.parent.typeName}/${method.name}`,
-        'content-type': 'application/grpc+proto',
-        te: 'trailers',
-        ...(authorization === undefined ? {} : { authorization }),
-      },
-      { endStream: false },
-    );
+    const path = `/${method.parent.typeName}/${method.name}`;
+    this.#stream = openCall(session, path, authorization === undefined ? {} : { authorization });
     const cancel = (code: Code, why: string) => (): void => {
       this.#settle(new ConnectError(why, code));
       this.#stream.close(cancelCode);
@@ -129,10 +122,12 @@ class Call {
       timeoutMs === undefined
         ? undefined
         : systemClock.after(timeoutMs, cancel(Code.DeadlineExceeded, 'the peer did not answer in time'));
-    this.#stream.on('response', (headers) => this.#readStatus(headers));
-    this.#stream.on('trailers', (trailers) => this.#readStatus(trailers));
+    const readStatus = (headers: IncomingHttpHeaders): void => {
+      this.#status = statusOf(headers) ?? this.#status;
+    };
+    this.#stream.on('response', readStatus);
+    this.#stream.on('trailers', readStatus);
     this.#stream.on('data', (chunk: Buffer) => this.#receive(chunk));
-    this.#stream.on('error', () => undefined);
     this.#stream.on('close', () => {
       void timer?.dispose();
       signal?.removeEventListener('abort', abort);
@@ -199,21 +194,6 @@ class Call {
     }
   }
 
-  #readStatus(headers: IncomingHttpHeaders): void {
-    const status = headers['grpc-status'];
-    if (status === undefined) {
-      const http = Number(headers[':status'] ?? 200);
-      if (http !== 200) {
-        // An answer of HTTP alone: a server without this service, or something that stands before it.
-        this.#status = new ConnectError(`the peer answered with HTTP ${http}`, httpCodes[http] ?? Code.Unknown);
-      }
-      return;
-    }
-    const code = Number(status);
-    const message = decodeURIComponentSafely(String(headers['grpc-message'] ?? ''));
-    this.#status = code === 0 ? 'ok' : new ConnectError(message, code as Code);
-  }
-
   #settle(outcome: 'ended' | ConnectError): void {
     if (this.#outcome !== 'open') {
       return;
@@ -226,6 +206,21 @@ class Call {
     }
     this.#wake();
   }
+}
+
+/** What headers or trailers say of how a call ended; undefined when they say nothing of it. */
+export function statusOf(headers: IncomingHttpHeaders): ConnectError | 'ok' | undefined {
+  const status = headers['grpc-status'];
+  if (status === undefined) {
+    const http = Number(headers[':status'] ?? 200);
+    // An answer of HTTP alone: a server without this service, or something that stands before it.
+    return http === 200
+      ? undefined
+      : new ConnectError(`the peer answered with HTTP ${http}`, httpCodes[http] ?? Code.Unknown);
+  }
+  const code = Number(status);
+  const message = decodeURIComponentSafely(String(headers['grpc-message'] ?? ''));
+  return code === 0 ? 'ok' : new ConnectError(message, code as Code);
 }
 
 /** As gRPC's specification maps them. */

@@ -1,6 +1,9 @@
 /** NGHTTP2_CANCEL: the stream is not wanted any more. */
 export const cancelCode = 8;
 
+/** What every answer begins with. */
+export const answerHead = { ':status': 200, 'content-type': 'application/grpc+proto' } as const;
+
 /** In front of each message: a flag for compression, and its length (gRPC over HTTP/2, Length-Prefixed-Message). */
 export const prefixBytes = 5;
 

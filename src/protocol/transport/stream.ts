@@ -3,7 +3,7 @@ import { concatBytes, type NearfieldError } from '../../base/index.ts';
 import { callRefused, errorCodeFromGrpc, malformedStream, streamBroken } from '../errors.ts';
 import { TunnelDecoder, tunnelCode, tunnelHeader, tunnelMessage } from '../tunnel/index.ts';
 import { passed } from './litter.ts';
-import { cancelCode, undated } from './message.ts';
+import { answerHead, cancelCode, undated } from './message.ts';
 
 const emptyBody = new Uint8Array(0);
 /** Below, one write of a copy is cheaper than two. */
@@ -255,6 +255,6 @@ export class TunnelCall implements TunnelStream {
 /** With the first message, so that they leave together. */
 function respondGrpc(stream: ServerHttp2Stream): void {
   if (!stream.headersSent && !stream.destroyed) {
-    stream.respond({ ':status': 200, 'content-type': 'application/grpc+proto' }, { ...undated, waitForTrailers: true });
+    stream.respond(answerHead, { ...undated, waitForTrailers: true });
   }
 }

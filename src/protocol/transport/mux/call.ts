@@ -1,7 +1,11 @@
 import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import { Code, ConnectError } from '@connectrpc/connect';
 import { type Clock, withTimeout } from '../../../base/index.ts';
-import { callRefused, errorCodeFromGrpc, noHttp2Session, streamBroken } from '../../errors.ts';
-import { undated } from '../message.ts';
+import { errorOfConnect, streamBroken } from '../../errors.ts';
+import { Answer } from '../answer.ts';
+import { statusOf } from '../calls.ts';
+import { openCall } from '../client.ts';
+import { answerHead, undated } from '../message.ts';
 import { Mux, type OnOpen } from './mux.ts';
 
 /** Beside the contract: who does not know it answers UNIMPLEMENTED, and is watched for dials instead. */
@@ -9,8 +13,6 @@ export const muxPath = '/nearfield.agent.Connections/Carry';
 const sessionHeader = 'nearfield-session';
 const maxSessionLength = 512;
 const openTimeoutMs = 10_000;
-const unimplemented = 12;
-const permissionDenied = '7';
 
 export interface MuxServer {
   /** Whether connections may be diverted to this session. */
@@ -33,14 +35,12 @@ export async function acceptMux(
   if (stream.destroyed || stream.closed) {
     return;
   }
-  const head = { ':status': 200, 'content-type': 'application/grpc+proto' };
   if (!isWelcome) {
-    const refusal = { 'grpc-status': permissionDenied, 'grpc-message': 'the session is not known here' };
-    stream.respond({ ...head, ...refusal }, { ...undated, endStream: true });
+    new Answer(stream).end(new ConnectError('the session is not known here', Code.PermissionDenied));
     return;
   }
   onKnown();
-  stream.respond(head, { ...undated, waitForTrailers: true });
+  stream.respond(answerHead, { ...undated, waitForTrailers: true });
   stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
   onMux(new Mux(stream), sessionId);
 }
@@ -60,29 +60,16 @@ export async function openMux(
   session: ClientHttp2Session,
   { clock, sessionId, onOpen, signal }: OpenMuxOptions,
 ): Promise<Mux | undefined> {
-  if (session.closed || session.destroyed) {
-    throw noHttp2Session();
-  }
-  const stream = session.request(
-    {
-      ':method': 'POST',
-      ':path': muxPath,
-      'content-type': 'application/grpc+proto',
-      te: 'trailers',
-      [sessionHeader]: sessionId,
-    },
-    { endStream: false },
-  );
-  stream.on('error', () => undefined);
+  const stream = openCall(session, muxPath, { [sessionHeader]: sessionId });
   try {
     const headers = await withTimeout(clock, openTimeoutMs, 'asking an agent', () => answerOf(stream), signal);
-    const status = Number(headers['grpc-status'] ?? (Number(headers[':status']) === 404 ? unimplemented : 0));
-    if (status === unimplemented) {
-      stream.destroy();
-      return undefined;
-    }
-    if (status !== 0 || Number(headers[':status']) !== 200) {
-      throw callRefused(errorCodeFromGrpc(status), String(headers['grpc-message'] ?? ''));
+    const status = statusOf(headers);
+    if (status instanceof ConnectError) {
+      if (status.code === Code.Unimplemented) {
+        stream.destroy();
+        return undefined;
+      }
+      throw errorOfConnect('asking an agent', status);
     }
     return new Mux(stream, onOpen);
   } catch (error) {

@@ -18,7 +18,7 @@ const nothing = new Uint8Array(0);
 /** What a connection needs of the stream that carries it. */
 export interface MuxCarrier {
   /** Whether there is room for more. */
-  readonly hasRoom: boolean;
+  hasRoom(): boolean;
   write(code: number, connection: number, body: Uint8Array): void;
   /** Calls the connection's `drain` when there is room again. */
   waitForRoom(connection: MuxConnection): void;
@@ -85,7 +85,7 @@ export class MuxConnection implements TunnelStream {
         this.#write(muxCode.normal, chunk.length > maxPieceBytes ? chunk.subarray(at, at + maxPieceBytes) : chunk);
       }
     }
-    if (this.#credit > 0 && this.#carrier.hasRoom) {
+    if (this.#credit > 0 && this.#carrier.hasRoom()) {
       return true;
     }
     this.#wait();
@@ -240,7 +240,7 @@ export class MuxConnection implements TunnelStream {
     if (this.#credit > Number.MAX_SAFE_INTEGER / 2) {
       return 'too much credit';
     }
-    if (this.#carrier.hasRoom) {
+    if (this.#carrier.hasRoom()) {
       this.drain();
     } else if (this.#isWaiting) {
       this.#carrier.waitForRoom(this);
@@ -250,7 +250,7 @@ export class MuxConnection implements TunnelStream {
 
   #wait(): void {
     this.#isWaiting = true;
-    if (!this.#carrier.hasRoom) {
+    if (!this.#carrier.hasRoom()) {
       this.#carrier.waitForRoom(this);
     }
   }

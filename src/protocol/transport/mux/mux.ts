@@ -61,8 +61,10 @@ export class Mux {
       const isOver = this.#isLeaving && this.#connections.size === 0;
       const error = this.#failure ?? (isOver ? undefined : streamBroken('the connection ended'));
       this.#isLeaving = true;
-      for (const connection of [...this.#connections.values()]) {
-        connection.lose(error ?? streamBroken('the connection ended'));
+      if (error) {
+        for (const connection of [...this.#connections.values()]) {
+          connection.lose(error);
+        }
       }
       closed.resolve(error);
     });
@@ -129,11 +131,8 @@ export class Mux {
   }
 
   #makeCarrier(): MuxCarrier {
-    const hasRoom = (): boolean => this.#hasRoom;
     return {
-      get hasRoom() {
-        return hasRoom();
-      },
+      hasRoom: () => this.#hasRoom,
       write: (code, connection, body) => this.#write(code, connection, body),
       waitForRoom: (connection) => void this.#waiting.add(connection),
       held: (bytes) => this.#hold(bytes),
