@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { collectWhenQuiet, createLogger, formatJsonLine, LogLevelSwitch, systemClock } from '../base/index.ts';
+import { createLogger, formatJsonLine, giveMemoryBack, LogLevelSwitch, systemClock } from '../base/index.ts';
 import { collectLitter } from '../protocol/transport/index.ts';
 import { startAgent } from './agent.ts';
 import { drain } from './drain.ts';
@@ -32,7 +32,7 @@ async function main(): Promise<void> {
   const collect = collectLitter();
   if (collect) {
     scope.own(
-      collectWhenQuiet({
+      giveMemoryBack({
         clock: systemClock,
         cpuMs: () => (process.cpuUsage().user + process.cpuUsage().system) / 1_000,
         heldBytes: () => process.memoryUsage.rss(),

@@ -280,6 +280,9 @@ export interface SettingView {
   readonly from: 'settings' | 'cluster';
 }
 
+/** The API server's proxy, or a port-forward: because the proxy did not lead there, or because a token is shown. */
+export type ManagerWay = 'proxy' | 'port-forward' | 'sealed';
+
 /** Everything that can be shown, as one value. Whoever shows it never guesses at state. */
 export interface ConnectorSnapshot {
   readonly connection: ConnectionState;
@@ -299,8 +302,8 @@ export interface ConnectorSnapshot {
     readonly name: string;
     readonly version: string;
     readonly agentImage: string;
-    /** How its pod is reached: the API server's proxy; a port-forward, because that does not lead there; or because a token is shown. */
-    readonly way?: 'proxy' | 'port-forward' | 'sealed';
+    /** How its pod is reached. */
+    readonly way?: ManagerWay;
   };
   /** What is wished of the network, by the person and by the owner of the cluster. */
   readonly settings?: readonly SettingView[];

@@ -41,7 +41,6 @@ export class PodWay {
     const { clock, openPodProxy, openPortForward } = this.#deps;
     const { namespace } = options;
     if ((this.#closed.get(namespace)?.until ?? 0) > clock.nowMs()) {
-      this.#latest.set(namespace, 'port-forward');
       return openPortForward(options);
     }
     const over = new AbortController();

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import {
-  collectWhenQuiet,
   createLogger,
   formatJsonLine,
+  giveMemoryBack,
   LogLevelSwitch,
   parseLogLevel,
   systemClock,
@@ -55,7 +55,7 @@ async function main(): Promise<void> {
   const collect = collectLitter();
   if (collect) {
     scope.own(
-      collectWhenQuiet({
+      giveMemoryBack({
         clock: systemClock,
         cpuMs: () => (process.cpuUsage().user + process.cpuUsage().system) / 1_000,
         heldBytes,

@@ -5,6 +5,7 @@ import type { Clock } from '../../base/index.ts';
 import { type Kube, kinds, type V1Pod, type V1Service } from '../../kube/index.ts';
 import { Workloads, wire } from '../../protocol/index.ts';
 import { createCallTransport, http2Upgrade, openHttp2, pingNow } from '../../protocol/transport/index.ts';
+import type { ManagerWay } from '../contract.ts';
 import { managerMissing, managerNotRunning } from '../errors.ts';
 
 const defaultApiPort = 8081;
@@ -29,9 +30,6 @@ export interface ManagerLink {
   /** Shows who we are on the half that carries tunnels, which do not say it themselves. */
   introduce(sessionId: string): Promise<void>;
 }
-
-/** The API server's proxy, or a port-forward: because the proxy did not lead there, or because a token is shown. */
-export type ManagerWay = 'proxy' | 'port-forward' | 'sealed';
 
 export interface LinkOptions {
   readonly kube: Kube;

@@ -29,7 +29,7 @@ import { AgentSessions } from './agents.ts';
 import { arrive } from './arrive.ts';
 import { follow } from './follow.ts';
 import { Identity } from './identity.ts';
-import { type ManagerLink, type ManagerWay, openManagerLink } from './link.ts';
+import { type ManagerLink, openManagerLink } from './link.ts';
 import { type WorkloadEvents, watchWorkloads } from './workloads.ts';
 
 export interface SessionOptions {
@@ -83,7 +83,7 @@ export class ManagerSession {
   clusterInfo: wire.ClusterInfo | undefined;
   version: wire.VersionInfo2 | undefined;
   agentImage = '';
-  way: ManagerWay | undefined;
+  way: ManagerLink['way'];
   /** What the owner of the cluster wishes of every client. */
   clientConfig: ClientConfig = {};
 

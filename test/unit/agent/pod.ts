@@ -104,10 +104,6 @@ export async function openPort({ scope, clock, diverter }: Pod, app: Server, rel
 export interface Developer {
   /** Dials that came, by source port. */
   readonly dials: number[];
-  /** Takes no new ones. */
-  leave(): void;
-  /** The connection to the agent breaks. */
-  lose(): void;
 }
 
 /** How the developer's side gets its connections: all in one stream, or a tunnel for each, as with stock peers. */
@@ -175,7 +171,7 @@ export async function developer(pod: Pod, sessionId: string, way: Way = 'one str
       onOpen: (stream, { id }) => take(stream, id),
     });
     assert.ok(mux);
-    return { dials, leave: () => mux.leave(), lose: () => session.destroy() };
+    return { dials };
   }
   const serve = async (): Promise<void> => {
     for await (const { connId } of agent.watchDial({ sessionId }, { signal })) {
@@ -191,7 +187,7 @@ export async function developer(pod: Pod, sessionId: string, way: Way = 'one str
   };
   void serve().catch(() => undefined);
   await agent.version({});
-  return { dials, leave: () => controller.abort(), lose: () => session.destroy() };
+  return { dials };
 }
 
 export const attachment = (

@@ -59,16 +59,18 @@ test('without an attachment the application answers, each caller by a flow of it
   assert.equal(sources.size, 2);
 });
 
-test('an intercepted flow goes to the developer, and back when the intercept ends', limit, async () => {
-  await developer(pod, 'ann');
-  const socket = await bound();
-  assert.equal(await ask(socket, '1'), 'app 1');
-  forwarder.apply({ ...emptyPlan, whole: attachment('ann', 5000) });
-  assert.equal(await ask(socket, '2'), 'laptop 2');
-  assert.equal(await ask(socket, ''), 'laptop ');
-  forwarder.apply(emptyPlan);
-  assert.equal(await ask(socket, '3'), 'app 3');
-});
+for (const way of ['one stream', 'tunnels'] as const) {
+  test(`an intercepted flow goes to the developer, and back when the intercept ends (${way})`, limit, async () => {
+    await developer(pod, 'ann', way);
+    const socket = await bound();
+    assert.equal(await ask(socket, '1'), 'app 1');
+    forwarder.apply({ ...emptyPlan, whole: attachment('ann', 5000) });
+    assert.equal(await ask(socket, '2'), 'laptop 2');
+    assert.equal(await ask(socket, ''), 'laptop ');
+    forwarder.apply(emptyPlan);
+    assert.equal(await ask(socket, '3'), 'app 3');
+  });
+}
 
 test('when the developer is gone, the application answers', limit, async () => {
   forwarder.apply({ ...emptyPlan, whole: attachment('ann', 5000) });

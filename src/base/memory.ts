@@ -1,7 +1,7 @@
 import type { Clock } from './clock.ts';
 import type { Disposable } from './event.ts';
 
-export interface QuietDeps {
+export interface MemoryDeps {
   readonly clock: Clock;
   /** Milliseconds of CPU since the start. */
   readonly cpuMs: () => number;
@@ -25,7 +25,7 @@ const growth = 1.1;
  * Gives memory back, after a busy time at once and within one seldom: left alone, the collector waits for more work before
  * it looks again, and a pod that carried traffic once keeps three times of what it needs.
  */
-export function collectWhenQuiet({ clock, cpuMs, heldBytes, worthBytes, collect }: QuietDeps): Disposable {
+export function giveMemoryBack({ clock, cpuMs, heldBytes, worthBytes, collect }: MemoryDeps): Disposable {
   let before = cpuMs();
   let worth = worthBytes;
   let lastMs = clock.nowMs();

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { collectWhenQuiet } from '../../../src/base/quiet.ts';
+import { giveMemoryBack } from '../../../src/base/memory.ts';
 import { HandClock } from '../manager/hand-clock.ts';
 
 function start() {
   const clock = new HandClock();
   const state = { cpuMs: 0, heldBytes: 120_000_000, liveBytes: 25_000_000, collections: 0, thorough: 0 };
-  collectWhenQuiet({
+  giveMemoryBack({
     clock,
     cpuMs: () => state.cpuMs,
     heldBytes: () => state.heldBytes,
