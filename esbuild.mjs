@@ -27,6 +27,32 @@ const only = process.argv
   .split(',');
 const bundles = all.filter(({ name }) => !only || only.includes(name));
 
+/**
+ * Of the Kubernetes client we use the class that reads kubeconfig files and opens connections as they say. As it says nothing of
+ * side effects, all of its generated classes would come along, and the HTTP client that is for its other callers: megabytes that
+ * are read at each start and stay in the memory of a manager and of an editor. Only its `polyfill` does anything by being imported.
+ */
+const unusedClasses = {
+  name: 'unused-classes',
+  setup({ onResolve, onLoad, resolve }) {
+    onResolve({ filter: /./ }, async ({ path, pluginData, ...options }) => {
+      const isOfClient = path === '@kubernetes/client-node' || options.importer.includes('/@kubernetes/client-node/');
+      if (!isOfClient || pluginData === 'asked' || path.includes('polyfill')) {
+        return undefined;
+      }
+      if (path === 'undici') {
+        return { path, namespace: 'left-out' };
+      }
+      const { errors, ...found } = await resolve(path, { ...options, pluginData: 'asked' });
+      return errors.length > 0 ? { errors } : { path: found.path, external: found.external, sideEffects: false };
+    });
+    onLoad({ filter: /./, namespace: 'left-out' }, ({ path }) => ({
+      contents: `class LeftOut { constructor() { throw new Error('${path} is not in this build'); } }
+        export { LeftOut as Agent, LeftOut as ProxyAgent, LeftOut as fetch };`,
+    }));
+  },
+};
+
 const common = {
   bundle: true,
   platform: 'node',
@@ -36,6 +62,7 @@ const common = {
   minifySyntax: production,
   minifyWhitespace: production,
   metafile: true,
+  plugins: [unusedClasses],
   logLevel: flags.has('--watch') ? 'info' : 'warning',
   // Optional native accelerators of `ws`: absent, it uses its own code.
   external: ['bufferutil', 'utf-8-validate'],

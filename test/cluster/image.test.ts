@@ -37,6 +37,13 @@ test('it is no larger than Node without its symbols and what we add', async (t) 
   assert.ok(size / 1e6 < sizeLimitMb);
 });
 
+test('the manager’s program has no class in it that is made from the Kubernetes API and not used', limit, async () => {
+  const count = await evaluate(
+    'require("fs").readFileSync("/app/manager.cjs", "utf8").split("attributeTypeMap").length - 1',
+  );
+  assert.equal(count.trim(), '0');
+});
+
 test('it runs as a user without rights, who has no shell and cannot write', limit, async () => {
   assert.equal((await evaluate('process.getuid() + ":" + process.getgid()')).trim(), '1000:1000');
   const capabilities = await evaluate(
