@@ -1,12 +1,10 @@
 import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
 import { create } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { safeParse } from 'valibot';
 import { type Clock, type Logger, type LogLevelSwitch, parseLogLevel, Scope } from '../base/index.ts';
 import {
   Agent,
-  agentHealthPort,
   agentName,
   replacedContainer,
   type SidecarConfig,
@@ -19,6 +17,7 @@ import { createNameServer, PodNames, parseSearchList } from './dns/lookup.ts';
 import { allEnvironments } from './environment.ts';
 import { badConfiguration } from './errors.ts';
 import { openFiles } from './files/open.ts';
+import { serveHealth } from './health.ts';
 import { ManagerLink } from './manager/link.ts';
 import { decide, emptyPlan, portKey } from './port/diversion.ts';
 import { Forwarder, type ForwarderOptions } from './port/forwarder.ts';
@@ -117,7 +116,7 @@ export async function startAgent({ clock, log, environment, relay, logLevel }: A
   const apiPort = await grpc.listen(0);
   scope.defer(() => grpc.close());
 
-  let isReady = false;
+  const health = await serveHealth(scope, clock);
   link = new ManagerLink({
     host: config.managerHost,
     port: config.managerPort,
@@ -146,9 +145,7 @@ export async function startAgent({ clock, log, environment, relay, logLevel }: A
       }
       return reviews;
     },
-    onConnected: () => {
-      isReady = true;
-    },
+    onServing: health.setReady,
     onLogLevel: (text, durationMs) => {
       const level = parseLogLevel(text);
       if (level) {
@@ -162,12 +159,7 @@ export async function startAgent({ clock, log, environment, relay, logLevel }: A
   scope.own(link);
   link.start();
   // Ready without the manager too, after a while: the application must not wait for us.
-  scope.own(
-    clock.after(10_000, () => {
-      isReady = true;
-    }),
-  );
-  await serveHealth(scope, () => isReady);
+  scope.own(clock.after(10_000, health.setReady));
   log.info('traffic-agent is serving', { workload: config.workloadName, ports: [...forwarders.keys()], apiPort });
   const openConnections = (): number =>
     [...forwarders.values()].reduce((sum, forwarder) => sum + forwarder.openConnections, relay?.count ?? 0);
@@ -199,19 +191,4 @@ async function openPorts(
     }
   }
   return forwarders;
-}
-
-function serveHealth(scope: Scope, isReady: () => boolean): Promise<void> {
-  const server = createServer((_, response) => {
-    response.statusCode = isReady() ? 200 : 503;
-    response.end();
-  });
-  scope.defer(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(agentHealthPort, () => resolve());
-  });
 }

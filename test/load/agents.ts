@@ -44,7 +44,7 @@ class SimulatedAgent {
         this.diversions = [...plans.values()].flatMap(({ whole }) => (whole ? [whole] : []));
         return reviews;
       },
-      onConnected: () => undefined,
+      onServing: () => undefined,
       onLogLevel: () => undefined,
       dialFor: (stream) => stream.reset(),
       lookup: async () => ({ rCode: 2, rrs: new Uint8Array(0) }),

@@ -21,7 +21,8 @@ export interface LinkOptions {
   readonly environments: () => Promise<Readonly<Record<string, Record<string, string>>>>;
   /** A container's volumes, as clients find them. */
   readonly mountsOf: (container: string) => Pick<wire.ContainerInfo, 'mountPoint' | 'mounts'>;
-  readonly onConnected: () => void;
+  /** The manager knows this agent, and what is attached is applied: the pod may get requests. */
+  readonly onServing: () => void;
   /** Somebody wants more or less to be logged for a while; 0: until the next time. */
   readonly onLogLevel: (level: string, durationMs: number) => void;
   /** The manager wants a connection from inside the pod (managers up to 2.24); the stream is not started yet. */
@@ -123,7 +124,6 @@ export class ManagerLink implements Disposable {
     await manager.version({}, { timeoutMs: callTimeoutMs });
     const session = { sessionId: await this.#arrive(manager) };
     connected();
-    this.#options.onConnected();
     const watch = new AbortController();
     const abort = (): void => watch.abort();
     signal.addEventListener('abort', abort, { once: true });
@@ -223,7 +223,9 @@ export class ManagerLink implements Disposable {
 
   async #watchIntercepts(manager: Manager, session: { sessionId: string }, signal: AbortSignal): Promise<void> {
     for await (const { intercepts } of manager.watchIntercepts(session, { signal })) {
-      for (const review of this.#options.onIntercepts(intercepts)) {
+      const reviews = this.#options.onIntercepts(intercepts);
+      this.#options.onServing();
+      for (const review of reviews) {
         await this.#review(manager, session, review);
       }
     }

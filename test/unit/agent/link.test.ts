@@ -57,6 +57,7 @@ async function link(calls: ManagerImpl, more: { readonly reviews?: readonly Revi
   const port = await server.listen(0, '127.0.0.1');
   scope.defer(() => server.close());
   const connected = Promise.withResolvers<void>();
+  let isApplied = false;
   const made = scope.own(
     new ManagerLink({
       host: '127.0.0.1',
@@ -64,10 +65,14 @@ async function link(calls: ManagerImpl, more: { readonly reviews?: readonly Revi
       info: agentInfo(),
       clock: systemClock,
       log: silentLogger,
-      onIntercepts: () => more.reviews ?? [],
+      onIntercepts: () => {
+        isApplied = true;
+        return more.reviews ?? [];
+      },
       environments: async () => ({ server: { CONTAINER: 'server' } }),
       onLogLevel: () => undefined,
-      onConnected: () => connected.resolve(),
+      onServing: () =>
+        isApplied ? connected.resolve() : connected.reject(new Error('what is attached is not applied')),
       dialFor: (stream, info) => {
         dialled.resolve(`${info.id.protocol} ${info.id.destinationPort} ${info.dialTimeoutMs}`);
         stream.endSend();
