@@ -97,8 +97,8 @@ export async function startAgent({ clock, log, environment, relay, logLevel }: A
     service: 'agent',
     acceptTunnel: (stream) => diverter.accept(stream),
     mux: {
-      isKnown: (sessionId) => known.has(sessionId),
-      onMux: (mux, sessionId) => diverter.serveMux(mux, sessionId),
+      isKnown: ({ sessionId }) => known.has(sessionId),
+      onMux: (mux, { sessionId }) => diverter.serveMux(mux, sessionId),
     },
     routes: (router) =>
       router.service(Agent, {

@@ -96,6 +96,10 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
     service: 'manager',
     log: log.child('callers'),
     acceptTunnel: (stream, headers, caller) => router.accept(stream, headers, caller),
+    mux: {
+      isKnown: (guest) => router.isKnown(guest),
+      onOpen: (connection, info, guest) => router.take(connection, info, guest),
+    },
     routes: both(
       dialRoutes({ store, gate, admission }),
       managerRoutes({

@@ -252,7 +252,7 @@ async function dial(opened: Peer, service: 'manager' | 'agent', sessionId: strin
       // A call is over when both ends say so.
       onEnd: () => stream.endSend(),
       onDrain: () => undefined,
-      onClose: (error) => resolve(stream.trailers['nearfield-dial'] ?? error?.code ?? 'closed'),
+      onClose: (error) => resolve(stream.result ?? error?.code ?? 'closed'),
     });
   });
 }

@@ -129,10 +129,13 @@ export class SimulatedClient {
     if (!source || !destination) {
       throw new Error('no address');
     }
-    const stream = openTunnel(tunnels.session, 'manager');
     const id = { protocol: 'tcp', source, sourcePort: 1 + number, destination, destinationPort: echoPort } as const;
     const info = { id, sessionId: this.id, dialTimeoutMs: 5_000, roundtripLatencyMs: 0 };
-    stream.send(tunnelCode.streamInfo, serializeStreamInfo(info));
+    const carried = tunnels.mux?.open(info);
+    const stream = carried ?? openTunnel(tunnels.session, 'manager');
+    if (!carried) {
+      stream.send(tunnelCode.streamInfo, serializeStreamInfo(info));
+    }
     await withTimeout(
       systemClock,
       tunnelLimitMs,

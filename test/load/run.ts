@@ -48,6 +48,8 @@ export class Load {
     arrive: new Samples(),
   };
   #isSteady = true;
+  /** Changes that are under way, of those that happen one after the other. */
+  #busy = 0;
   /** Leaves one workload and attaches to the next. */
   #moving: SimulatedClient | undefined;
   #isOver = false;
@@ -204,7 +206,8 @@ export class Load {
     const every = async (periodMs: number, work: () => Promise<unknown>): Promise<void> => {
       while (!this.#isOver) {
         if (this.#isSteady) {
-          await work();
+          this.#busy++;
+          await work().finally(() => this.#busy--);
         }
         await pause(periodMs);
       }
@@ -324,7 +327,7 @@ export class Load {
   async #restart(how: 'kill' | 'rollout'): Promise<RestartReport> {
     this.#isSteady = false;
     await waitFor('what was begun being done', 60_000, async () =>
-      this.#attachments().every(({ client, name }) => client.isActive(name)) ? true : undefined,
+      this.#busy === 0 && this.#attachments().every(({ client, name }) => client.isActive(name)) ? true : undefined,
     ).catch(() => undefined);
     const sessions = new Map(this.#clients.map((client) => [client, client.id]));
     const held = this.#attachments();

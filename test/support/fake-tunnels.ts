@@ -1,14 +1,15 @@
 import { createServer, Socket } from 'node:net';
 import { type Clock, formatIp, systemClock } from '../../src/base/index.ts';
+import type { TunnelOrigin } from '../../src/connector/outbound/dial.ts';
 import { parseStreamInfo, type StreamInfo, serializeStreamOk, tunnelCode } from '../../src/protocol/index.ts';
 import {
   createGrpcServer,
   type DialOutcome,
-  dialResultTrailer,
   openHttp2,
+  openMux,
   relaySocket,
-  type TunnelCall,
   type TunnelHandlers,
+  type TunnelStream,
 } from '../../src/protocol/transport/index.ts';
 
 type Failure = Exclude<DialOutcome['result'], 'ok'>;
@@ -25,7 +26,7 @@ export type Answer =
 export interface FakeTunnels {
   readonly deps: {
     readonly clock: Clock;
-    readonly tunnels: () => { session: Awaited<ReturnType<typeof openHttp2>>; sessionId: string };
+    readonly tunnels: () => TunnelOrigin;
   };
   /** What was asked, as `tcp 10.1.2.3:80`, in order. */
   readonly asked: readonly string[];
@@ -38,15 +39,22 @@ export interface FakeTunnels {
   close(): Promise<void>;
 }
 
-/** The manager's end of the tunnels in this process: real HTTP/2, no cluster. */
+/** The manager's end of the tunnels in this process: real HTTP/2, no cluster. `isCarried`: all in one stream. */
 export async function openFakeTunnels(
   answer: (info: StreamInfo) => Answer,
   clock: Clock = systemClock,
+  { isCarried = false }: { readonly isCarried?: boolean } = {},
 ): Promise<FakeTunnels> {
   const asked: string[] = [];
   const infos: StreamInfo[] = [];
-  const open = new Set<TunnelCall>();
+  const open = new Set<TunnelStream>();
   const sockets = new Set<Socket>();
+  const opened = (stream: TunnelStream, info: StreamInfo): TunnelHandlers => {
+    const { protocol, destination, destinationPort } = info.id;
+    infos.push(info);
+    asked.push(`${protocol} ${formatIp(destination)}:${destinationPort}`);
+    return serve(stream, answer(info), sockets);
+  };
   const grpc = createGrpcServer({
     clock: systemClock,
     service: 'manager',
@@ -65,12 +73,9 @@ export async function openFakeTunnels(
             stream.reset();
             return;
           }
-          const { protocol, destination, destinationPort } = info.id;
-          infos.push(info);
-          asked.push(`${protocol} ${formatIp(destination)}:${destinationPort}`);
           stream.vouch();
           stream.send(tunnelCode.streamOk, serializeStreamOk());
-          handlers = serve(stream, answer(info), sockets);
+          handlers = opened(stream, info);
         },
         onData: (slice, last) => handlers?.onData(slice, last),
         onEnd: () => handlers?.onEnd(),
@@ -81,13 +86,31 @@ export async function openFakeTunnels(
         },
       });
     },
+    mux: {
+      isKnown: () => isCarried,
+      onOpen: (stream, info) => {
+        open.add(stream);
+        const handlers = opened(stream, info);
+        stream.start({
+          ...handlers,
+          onClose: (error) => {
+            open.delete(stream);
+            handlers.onClose(error);
+          },
+        });
+      },
+    },
   });
   const session = await openHttp2(
     { host: '127.0.0.1', port: await grpc.listen(0, '127.0.0.1') },
     { clock: systemClock },
   );
+  const { signal } = new AbortController();
+  const mux = isCarried
+    ? await openMux(session, { clock: systemClock, service: 'manager', sessionId: 's', signal })
+    : undefined;
   return {
-    deps: { clock, tunnels: () => ({ session, sessionId: 's' }) },
+    deps: { clock, tunnels: () => ({ session, sessionId: 's', mux }) },
     asked,
     infos,
     get open() {
@@ -113,13 +136,13 @@ const quiet: TunnelHandlers = {
   onClose: () => undefined,
 };
 
-function serve(stream: TunnelCall, answer: Answer, sockets: Set<Socket>): TunnelHandlers {
+function serve(stream: TunnelStream, answer: Answer, sockets: Set<Socket>): TunnelHandlers {
   switch (answer.kind) {
     case 'silent':
       return quiet;
     case 'fail':
       stream.send(tunnelCode.dialReject);
-      stream.finish({ [dialResultTrailer]: answer.result });
+      stream.finish(answer.result);
       return quiet;
     case 'echo': {
       stream.send(tunnelCode.dialOk);

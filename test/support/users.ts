@@ -73,7 +73,8 @@ export async function openPeer(
     manager: createClient(wire.Manager, transport),
     agent: createClient(Agent, transport),
     tunnel: (service) => openTunnel(session, service),
-    carry: (sessionId) => openMux(session, { clock: systemClock, sessionId, signal, onOpen: (each) => each.reset() }),
+    carry: (sessionId) =>
+      openMux(session, { clock: systemClock, service: 'agent', sessionId, signal, onOpen: (each) => each.reset() }),
     close: () => {
       session.destroy();
       forward.destroy();

@@ -1,9 +1,9 @@
 import { createSocket } from 'node:dgram';
+import { Code } from '@connectrpc/connect';
 import { type Clock, equalBytes, formatIp, type IpBytes, type Logger, parseIp } from '../../base/index.ts';
 import { type ConnId, type StreamInfo, serializeStreamOk, tunnelCode } from '../../protocol/index.ts';
 import {
   type DialOutcome,
-  dialResultTrailer,
   dialTcp,
   relaySocket,
   resultOfCode,
@@ -17,7 +17,6 @@ const udpIdleMs = 60_000;
 /** What may come before the dial is done; the stream is paused, so this is only what was on its way. */
 const maxEarlyEvents = 1_000;
 /** gRPC's PERMISSION_DENIED. */
-const permissionDenied = '7';
 
 export interface OutboundDeps {
   readonly clock: Clock;
@@ -45,7 +44,7 @@ export class OutboundDialer {
       if (!isKnown) {
         this.#deps.log.info('a stream of an unknown session was refused');
         held.attach(silent);
-        stream.finish({ 'grpc-status': permissionDenied, 'grpc-message': 'the session is not known here' });
+        stream.refuse(Code.PermissionDenied, 'the session is not known here');
         return;
       }
       stream.vouch();
@@ -200,7 +199,7 @@ const silent: TunnelHandlers = {
 function refuse(stream: TunnelCall, held: Held, result: string): void {
   held.attach(silent);
   stream.send(tunnelCode.dialReject);
-  stream.finish({ [dialResultTrailer]: result });
+  stream.finish(result);
 }
 
 /** The node's metadata service and what is only valid on a link; the pod's loopback is the clients' to reach. */

@@ -3,19 +3,19 @@ import type { Socket } from 'node:net';
 import type { Clock, Disposable, IpBytes, NearfieldError } from '../../base/index.ts';
 import { type ConnId, type DialResult, serializeStreamInfo, tunnelCode } from '../../protocol/index.ts';
 import {
-  dialResultTrailer,
+  dialResultOf,
   LateHandlers,
+  type Mux,
   openTunnel,
   relaySocket,
-  resultOfTrailer,
-  type TunnelCall,
   type TunnelHandlers,
   type TunnelService,
+  type TunnelStream,
 } from '../../protocol/transport/index.ts';
 
 const dialTimeoutMs = 5_000;
 const roundtripLatencyMs = 2_000;
-const trailerTimeoutMs = 500;
+const reasonTimeoutMs = 500;
 const maxOpenDials = 2_000;
 /** What one UDP flow may have unsent; more is dropped, as UDP allows. */
 const maxUnsentBytes = 1024 * 1024;
@@ -35,6 +35,8 @@ export interface TunnelOrigin {
   readonly sessionId: string;
   /** Default: the manager. */
   readonly service?: TunnelService;
+  /** One stream for all tunnels, where there is one: a call for each costs both ends more than twice as much. */
+  readonly mux?: Mux | undefined;
 }
 
 /** An open TCP connection in the cluster. Nothing is read from it until it is joined; then it belongs to the relay. */
@@ -42,7 +44,7 @@ export interface ClusterConnection {
   /** Relays until both directions are over. The socket must be open for half-close (`allowHalfOpen`). */
   join(socket: Socket, onClosed?: () => void): void;
   /** For a consumer that is no socket: the same as `join`, by hand. */
-  attach(makeHandlers: (stream: TunnelCall) => TunnelHandlers): void;
+  attach(makeHandlers: (stream: TunnelStream) => TunnelHandlers): void;
   reset(): void;
 }
 
@@ -145,9 +147,9 @@ export class ClusterDialer implements Disposable {
             stream.pause();
             settle({ result: 'ok', connection: connectionOf(stream, late) });
           } else if (code === tunnelCode.dialReject) {
-            // The reason comes in the trailers, right behind.
+            // The reason comes right behind.
             stream.endSend();
-            this.#deps.clock.after(trailerTimeoutMs, () => settle({ result: reasonOf(stream) }));
+            this.#deps.clock.after(reasonTimeoutMs, () => settle({ result: reasonOf(stream) }));
           }
         },
         onClose: (error) => settle({ result: failureOf(stream, error) }),
@@ -229,22 +231,24 @@ export class ClusterDialer implements Disposable {
     }
   }
 
-  #open(id: ConnId): TunnelCall | undefined {
+  #open(id: ConnId): TunnelStream | undefined {
     const link = this.#deps.tunnels(id.destination);
     if (!link || link.session.closed || link.session.destroyed) {
       return undefined;
     }
+    const info = { id, sessionId: link.sessionId, dialTimeoutMs, roundtripLatencyMs };
+    const carried = link.mux?.open(info);
+    if (carried) {
+      return carried;
+    }
     const stream = openTunnel(link.session, link.service ?? 'manager');
-    stream.send(
-      tunnelCode.streamInfo,
-      serializeStreamInfo({ id, sessionId: link.sessionId, dialTimeoutMs, roundtripLatencyMs }),
-    );
+    stream.send(tunnelCode.streamInfo, serializeStreamInfo(info));
     return stream;
   }
 }
 
-function connectionOf(stream: TunnelCall, late: LateHandlers): ClusterConnection {
-  const attach = (makeHandlers: (stream: TunnelCall) => TunnelHandlers): void => {
+function connectionOf(stream: TunnelStream, late: LateHandlers): ClusterConnection {
+  const attach = (makeHandlers: (stream: TunnelStream) => TunnelHandlers): void => {
     late.attach(makeHandlers(stream));
     stream.resume();
   };
@@ -255,8 +259,8 @@ function connectionOf(stream: TunnelCall, late: LateHandlers): ClusterConnection
   };
 }
 
-const reasonOf = (stream: TunnelCall): DialFailure => resultOfTrailer(stream.trailers[dialResultTrailer]);
+const reasonOf = ({ result }: TunnelStream): DialFailure => dialResultOf(result);
 
 /** A tunnel that broke says nothing about the destination. */
-const failureOf = (stream: TunnelCall, error: NearfieldError | undefined): DialFailure =>
-  error && !stream.trailers[dialResultTrailer] ? 'unreachable' : reasonOf(stream);
+const failureOf = (stream: TunnelStream, error: NearfieldError | undefined): DialFailure =>
+  error && !stream.result ? 'unreachable' : reasonOf(stream);

@@ -124,6 +124,7 @@ export class AgentSessions implements Disposable {
     const { clock, inbound } = this.#deps;
     const mux = await openMux(session, {
       clock,
+      service: 'agent',
       sessionId,
       signal,
       onOpen: (connection, info) => void inbound.take(connection, info),

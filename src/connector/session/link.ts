@@ -4,7 +4,14 @@ import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import type { Clock } from '../../base/index.ts';
 import { type Kube, kinds, type V1Pod, type V1Service } from '../../kube/index.ts';
 import { Workloads, wire } from '../../protocol/index.ts';
-import { createCallTransport, http2Upgrade, openHttp2, pingNow } from '../../protocol/transport/index.ts';
+import {
+  createCallTransport,
+  http2Upgrade,
+  type Mux,
+  openHttp2,
+  openMux,
+  pingNow,
+} from '../../protocol/transport/index.ts';
 import type { ManagerWay } from '../contract.ts';
 import { managerMissing, managerNotRunning } from '../errors.ts';
 
@@ -29,6 +36,10 @@ export interface ManagerLink {
   close(): void;
   /** Shows who we are on the half that carries tunnels, which do not say it themselves. */
   introduce(sessionId: string): Promise<void>;
+  /** Has the tunnels of this session go in one stream, where the manager knows how to. */
+  carry(sessionId: string): Promise<void>;
+  /** That stream, while there is one. */
+  readonly mux: Mux | undefined;
 }
 
 export interface LinkOptions {
@@ -105,10 +116,23 @@ export async function openManagerLink(options: LinkOptions): Promise<ManagerLink
       { signal, timeoutMs: introduceTimeoutMs },
     );
   };
+  let mux: Mux | undefined;
+  const carry = async (sessionId: string): Promise<void> => {
+    mux = await openMux(tunnels, { clock, service: 'manager', sessionId, signal });
+    void mux?.closed.then(() => {
+      mux = undefined;
+    });
+  };
   const transport = transportOf(calls);
   const manager = createClient(wire.Manager, transport);
   const way = isSealed ? 'sealed' : kube.wayTo(namespace);
-  return { manager, workloads: createClient(Workloads, transport), tunnels, way, closed, check, close, introduce };
+  const workloads = createClient(Workloads, transport);
+  return {
+    ...{ manager, workloads, tunnels, way, closed, check, close, introduce, carry },
+    get mux() {
+      return mux;
+    },
+  };
 }
 
 async function findManager(kube: Kube, namespace: string): Promise<{ pod: string; namespace: string; port: number }> {

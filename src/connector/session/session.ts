@@ -110,7 +110,8 @@ export class ManagerSession {
   }
 
   get tunnels() {
-    return this.#link && this.#sessionId ? { session: this.#link.tunnels, sessionId: this.#sessionId } : undefined;
+    const { tunnels: session, mux } = this.#link ?? {};
+    return session && this.#sessionId ? { session, mux, sessionId: this.#sessionId } : undefined;
   }
 
   /** The same at the agent of a pod, where we are connected to it. */
@@ -200,6 +201,7 @@ export class ManagerSession {
       if (identity.isShown) {
         await link.introduce(this.#sessionId);
       }
+      await link.carry(this.#sessionId);
       this.clientConfig = await this.#readConfig(link);
       this.agentImage =
         (await link.manager.getAgentImageFQN({}, { timeoutMs: callTimeoutMs }).catch(() => undefined))?.fQN ?? '';

@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http2';
 import { type Clock, formatIp, type IpBytes, type Logger } from '../../base/index.ts';
 import {
   type ConnId,
+  type DialResult,
   parseStreamInfo,
   type StreamInfo,
   serializeConnId,
@@ -11,13 +12,15 @@ import {
 } from '../../protocol/index.ts';
 import {
   type Caller,
-  dialResultTrailer,
   dialTcp,
   joinTo,
+  type MuxConnection,
+  type MuxGuest,
   relaySocket,
   resultOfCode,
   type TunnelCall,
   type TunnelHandlers,
+  type TunnelStream,
 } from '../../protocol/transport/index.ts';
 import type { TunnelTally } from '../metrics/tunnels.ts';
 import type { Store } from '../state/store.ts';
@@ -116,11 +119,7 @@ export class TunnelRouter {
           } else if (isAllowed && this.#deps.store.agents.has(opened.sessionId)) {
             stream.flush();
           } else {
-            this.#deps.log.info('a tunnel was refused', { from: caller.address });
-            this.#deps.tally.refused++;
-            route(silent);
-            stream.send(tunnelCode.dialReject);
-            stream.finish({ [dialResultTrailer]: 'prohibited' });
+            this.#refuse(stream, caller, route);
           }
         };
         const verdict = this.#deps.mayTunnel(caller, headers.authorization, info.sessionId);
@@ -147,7 +146,38 @@ export class TunnelRouter {
     });
   }
 
-  #fromClient(stream: TunnelCall, info: StreamInfo, route: (handlers: TunnelHandlers) => void): void {
+  /** Whether a client may have its tunnels in one stream. */
+  isKnown({ sessionId, caller, authorization }: MuxGuest): boolean | Promise<boolean> {
+    return this.#deps.store.clients.has(sessionId) && this.#deps.mayTunnel(caller, authorization, sessionId);
+  }
+
+  /** A client's tunnel in that stream. What it says meanwhile waits there. */
+  take(stream: MuxConnection, info: StreamInfo, { sessionId, caller, authorization }: MuxGuest): void {
+    const route = (handlers: TunnelHandlers): void => stream.start(handlers);
+    const admit = (isAllowed: boolean): void => {
+      if (isAllowed && info.sessionId === sessionId && this.#deps.store.clients.has(sessionId)) {
+        this.#fromClient(stream, info, route);
+      } else {
+        this.#refuse(stream, caller, route);
+      }
+    };
+    const verdict = this.#deps.mayTunnel(caller, authorization, sessionId);
+    if (typeof verdict === 'boolean') {
+      admit(verdict);
+    } else {
+      void verdict.then(admit);
+    }
+  }
+
+  #refuse(stream: TunnelStream, caller: Caller, route: (handlers: TunnelHandlers) => void): void {
+    this.#deps.log.info('a tunnel was refused', { from: caller.address });
+    this.#deps.tally.refused++;
+    route(silent);
+    stream.send(tunnelCode.dialReject);
+    stream.finish('prohibited' satisfies DialResult);
+  }
+
+  #fromClient(stream: TunnelStream, info: StreamInfo, route: (handlers: TunnelHandlers) => void): void {
     const waiting = this.#deps.watchers.take(info.sessionId, serializeConnId(info.id));
     if (waiting) {
       const { tally } = this.#deps;
@@ -176,7 +206,7 @@ export class TunnelRouter {
     }
   }
 
-  async #dialTcp(stream: TunnelCall, info: StreamInfo, route: (handlers: TunnelHandlers) => void): Promise<void> {
+  async #dialTcp(stream: TunnelStream, info: StreamInfo, route: (handlers: TunnelHandlers) => void): Promise<void> {
     const { destination, destinationPort } = info.id;
     const wanted = info.dialTimeoutMs > 0 ? info.dialTimeoutMs : defaultDialTimeoutMs;
     const greeting = this.#deps.clock.after(greetingDelayMs, () => stream.flush());
@@ -189,7 +219,7 @@ export class TunnelRouter {
       this.#deps.log.debug('dial failed', { to: formatIp(destination), port: destinationPort, result: outcome.result });
       route(silent);
       stream.send(tunnelCode.dialReject);
-      stream.finish({ [dialResultTrailer]: outcome.result });
+      stream.finish(outcome.result);
       return;
     }
     if (stream.isClosed) {
@@ -202,18 +232,18 @@ export class TunnelRouter {
   }
 
   /** One connected socket per flow, so that an ICMP error comes back as one; a datagram is a message. */
-  #dialUdp(stream: TunnelCall, id: ConnId, route: (handlers: TunnelHandlers) => void): void {
+  #dialUdp(stream: TunnelStream, id: ConnId, route: (handlers: TunnelHandlers) => void): void {
     const { clock, tally } = this.#deps;
     if (isForbidden(id.destination)) {
       route(silent);
       stream.send(tunnelCode.dialReject);
-      stream.finish({ [dialResultTrailer]: 'prohibited' });
+      stream.finish('prohibited' satisfies DialResult);
       return;
     }
     const socket = createSocket(id.destination.length === 4 ? 'udp4' : 'udp6');
     let isOpen = true;
     let parts: Uint8Array[] = [];
-    const end = (result?: string): void => {
+    const end = (result?: DialResult): void => {
       if (isOpen) {
         isOpen = false;
         void idle.dispose();
@@ -221,7 +251,7 @@ export class TunnelRouter {
         if (result) {
           stream.send(tunnelCode.dialReject);
         }
-        stream.finish(result ? { [dialResultTrailer]: result } : {});
+        stream.finish(result);
       }
     };
     let active = true;

@@ -1,11 +1,11 @@
 import { create } from '@bufbuild/protobuf';
 import type { Clock, Disposable } from '../../base/index.ts';
 import { type StreamInfo, serializeConnId, wire } from '../../protocol/index.ts';
-import type { TunnelCall, TunnelHandlers } from '../../protocol/transport/index.ts';
+import type { TunnelHandlers, TunnelStream } from '../../protocol/transport/index.ts';
 import { isOver, type Limits, whenOver } from '../state/watch.ts';
 
 export interface WaitingStream {
-  readonly stream: TunnelCall;
+  readonly stream: TunnelStream;
   readonly join: (handlers: TunnelHandlers) => void;
 }
 

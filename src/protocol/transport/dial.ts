@@ -6,9 +6,6 @@ export type DialOutcome =
   | { readonly result: 'ok'; readonly socket: Socket }
   | { readonly result: Exclude<DialResult, 'ok'> };
 
-/** The trailer that says why a dial failed: the wire's DialReject has no room for it, and other peers pass it over. */
-export const dialResultTrailer = 'nearfield-dial';
-
 /** Opens a TCP connection and says in one word how that went. The socket keeps half-close apart. Never rejects. */
 export function dialTcp(clock: Clock, destination: IpBytes, port: number, timeoutMs: number): Promise<DialOutcome> {
   return new Promise((resolve) => {
@@ -42,7 +39,7 @@ export function resultOfCode(code: string | undefined): Exclude<DialResult, 'ok'
   }
 }
 
-/** What a trailer says; anything unknown is read as refused, which is all that other peers can say. */
-export function resultOfTrailer(text: string | undefined): Exclude<DialResult, 'ok'> {
+/** What a tunnel finished with; anything unknown is read as refused, which is all that other peers can say. */
+export function dialResultOf(text: string | undefined): Exclude<DialResult, 'ok'> {
   return text === 'unreachable' || text === 'timeout' || text === 'prohibited' ? text : 'refused';
 }

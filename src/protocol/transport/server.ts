@@ -12,7 +12,7 @@ import { createEntrance } from './entrance.ts';
 import { Guests, type Leave } from './guests.ts';
 import { Handlers, type ServiceRouter } from './handlers.ts';
 import { cancelCode } from './message.ts';
-import { acceptMux, type MuxServer, muxPath } from './mux/call.ts';
+import { acceptMux, type MuxServer, muxPaths } from './mux/call.ts';
 import {
   connectionWindowBytes,
   keepAlive,
@@ -58,6 +58,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   options.routes(handlers);
   const guests = new Guests(options);
   const tunnelPath = tunnelPaths[options.service];
+  const muxPath = muxPaths[options.service];
   const sessions = new Set<ServerHttp2Session>();
   const serve = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     stream.on('error', () => undefined);
@@ -76,7 +77,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
     } else if (isTunnel) {
       options.acceptTunnel(new TunnelCall(stream, true, () => guard.release()), headers, caller);
     } else if (mux) {
-      void acceptMux(stream, headers, mux, () => guard.heard());
+      void acceptMux(stream, headers, caller, mux, () => guard.heard());
     } else {
       stream.once('end', () => guard.heard());
       serveLater(stream, headers, caller);

@@ -1,4 +1,5 @@
 import type { ClientHttp2Stream, Http2Stream, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
+import type { Code } from '@connectrpc/connect';
 import { concatBytes, type NearfieldError } from '../../base/index.ts';
 import { callRefused, errorCodeFromGrpc, malformedStream, streamBroken } from '../errors.ts';
 import { TunnelDecoder, tunnelCode, tunnelHeader, tunnelMessage } from '../tunnel/index.ts';
@@ -6,6 +7,8 @@ import { passed } from './litter.ts';
 import { answerHead, cancelCode, undated } from './message.ts';
 
 const emptyBody = new Uint8Array(0);
+/** Other peers pass it over. */
+const resultTrailer = 'nearfield-dial';
 /** Below, one write of a copy is cheaper than two. */
 const smallBodyBytes = 256;
 
@@ -33,8 +36,10 @@ export interface TunnelStream {
   sendData(chunk: Uint8Array): boolean;
   /** No more payload from here. */
   endSend(): void;
-  /** Everything was said and heard. */
-  finish(): void;
+  /** What waits for another message to leave with does so now. */
+  flush(): void;
+  /** Everything was said and heard. `result`: of the dial, which the contract's messages have no room for. */
+  finish(result?: string): void;
   /** Gives up at once, both directions. */
   reset(): void;
   pause(): void;
@@ -42,6 +47,8 @@ export interface TunnelStream {
   /** Nothing more is sent from here. */
   readonly isSendEnded: boolean;
   readonly isClosed: boolean;
+  /** What the far end finished with, once it has; undefined when it said nothing. */
+  readonly result: string | undefined;
 }
 
 /** A tunnel that is a `Tunnel` call of its own: either end of it. */
@@ -169,8 +176,17 @@ export class TunnelCall implements TunnelStream {
     }
   }
 
-  /** Server end: ends the call with status OK and these trailers. Client end: the same as `endSend`. */
-  finish(trailers: Readonly<Record<string, string>> = {}): void {
+  /** Server end: ends the call with status OK. Client end: the same as `endSend`. */
+  finish(result?: string): void {
+    this.#finish({ 'grpc-status': '0', ...(result === undefined ? {} : { [resultTrailer]: result }) });
+  }
+
+  /** Server end: ends the call with another status. */
+  refuse(code: Code, message: string): void {
+    this.#finish({ 'grpc-status': String(code), 'grpc-message': message });
+  }
+
+  #finish(trailers: Readonly<Record<string, string>>): void {
     this.flush();
     this.#sendEnded = true;
     if (this.#finished || this.#stream.destroyed) {
@@ -184,7 +200,7 @@ export class TunnelCall implements TunnelStream {
     if ('respond' in this.#stream) {
       const server = this.#stream;
       respondGrpc(server);
-      server.once('wantTrailers', () => server.sendTrailers({ 'grpc-status': '0', ...trailers }));
+      server.once('wantTrailers', () => server.sendTrailers(trailers));
     }
     this.#stream.end();
   }
@@ -204,9 +220,9 @@ export class TunnelCall implements TunnelStream {
     this.#stream.resume();
   }
 
-  /** What the server said after the last message; empty before the end and on the server's side. */
-  get trailers(): Readonly<Record<string, string>> {
-    return this.#trailers;
+  /** On the server's side nobody says anything. */
+  get result(): string | undefined {
+    return this.#trailers[resultTrailer];
   }
 
   get isSendEnded(): boolean {

@@ -82,7 +82,7 @@ beforeEach(async () => {
         version: () => ({ name: 'test', version: 'v2.24.0' }),
         watchDial: (request, { signal }) => diverter.watch(request.sessionId, signal),
       }),
-    mux: { isKnown: async () => true, onMux: (mux, id) => diverter.serveMux(mux, id) },
+    mux: { isKnown: async () => true, onMux: (mux, { sessionId: id }) => diverter.serveMux(mux, id) },
   });
   session = await openHttp2({ host: '127.0.0.1', port: await grpc.listen(0, '127.0.0.1') }, { clock: systemClock });
   scope.defer(() => grpc.close());
@@ -118,7 +118,7 @@ async function developer(): Promise<{ next(): Promise<Uint8Array> }> {
       connIds.push(connId);
     };
     const { signal } = new AbortController();
-    assert.ok(await openMux(session, { clock: systemClock, sessionId, onOpen, signal }));
+    assert.ok(await openMux(session, { clock: systemClock, service: 'agent', sessionId, onOpen, signal }));
     return { next: () => waitFor('a connection', 5_000, () => connIds.shift()) };
   }
   const agent = createClient(Agent, createCallTransport(session));

@@ -71,7 +71,7 @@ export async function startPod(serve?: ServeStream, diverterClock?: Clock): Prom
         version: () => ({ name: 'test', version: 'v2.24.0' }),
         watchDial: (request, { signal }) => diverter.watch(request.sessionId, signal),
       }),
-    mux: { isKnown: async () => true, onMux: (mux, sessionId) => diverter.serveMux(mux, sessionId) },
+    mux: { isKnown: async () => true, onMux: (mux, { sessionId }) => diverter.serveMux(mux, sessionId) },
   });
   const apiPort = await grpc.listen(0, '127.0.0.1');
   scope.defer(() => grpc.close());
@@ -165,6 +165,7 @@ export async function developer(pod: Pod, sessionId: string, way: Way = 'one str
   const { signal } = controller;
   if (way === 'one stream') {
     const mux = await openMux(session, {
+      service: 'agent',
       clock: systemClock,
       sessionId,
       signal,

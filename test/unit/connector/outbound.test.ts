@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { afterEach, test } from 'node:test';
+import { afterEach, test as testOnce } from 'node:test';
 import { Emitter, parseIp, silentLogger } from '../../../src/base/index.ts';
 import { Outbound } from '../../../src/connector/outbound/outbound.ts';
 import type { DialFrame, DialQuestion } from '../../../src/protocol/index.ts';
@@ -12,6 +12,19 @@ import { HandClock } from '../manager/hand-clock.ts';
 const maxTurns = 20_000;
 const limit = { timeout: 10_000 };
 const ip = (text: string): Uint8Array => parseIp(text) ?? new Uint8Array(4);
+
+/** A stock traffic-manager gets a call for each tunnel, ours one stream for all. */
+const ways = ['a call for each tunnel', 'one stream for all'] as const;
+let way: (typeof ways)[number] = ways[0];
+
+function test(name: string, options: typeof limit, work: () => Promise<void>): void {
+  for (const each of ways) {
+    testOnce(`${name} (${each})`, options, () => {
+      way = each;
+      return work();
+    });
+  }
+}
 
 let tunnels: FakeTunnels | undefined;
 let outbound: Outbound | undefined;
@@ -70,7 +83,7 @@ async function start(
 ) {
   const clock = new HandClock();
   const daemon = new FakeDaemon();
-  const fake = await openFakeTunnels(answer, clock);
+  const fake = await openFakeTunnels(answer, clock, { isCarried: way === ways[1] });
   tunnels = fake;
   const made = new Outbound({
     ...fake.deps,

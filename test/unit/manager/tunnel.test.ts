@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict';
+import { type AddressInfo, createServer } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { after, before, test } from 'node:test';
 import { createClient } from '@connectrpc/connect';
 import { parseIp, systemClock } from '../../../src/base/index.ts';
-import { serializeStreamInfo, tunnelCode, wire } from '../../../src/protocol/index.ts';
+import { type StreamInfo, serializeStreamInfo, tunnelCode, wire } from '../../../src/protocol/index.ts';
 import {
   createCallTransport,
   createGrpcServer,
-  dialResultTrailer,
+  type Mux,
   openHttp2,
+  openMux,
   openTunnel,
-  type TunnelCall,
+  type TunnelStream,
 } from '../../../src/protocol/transport/index.ts';
 import { FakeCluster } from './fake-cluster.ts';
 import { fakeManager } from './fake-manager.ts';
@@ -21,14 +24,25 @@ const grpc = createGrpcServer({
   service: 'manager',
   routes: parts.routes,
   acceptTunnel: (...call) => parts.router.accept(...call),
+  mux: {
+    isKnown: (guest) => parts.router.isKnown(guest),
+    onOpen: (...opened) => parts.router.take(...opened),
+  },
 });
+let mux: Mux | undefined;
 let session: Awaited<ReturnType<typeof openHttp2>>;
 const limit = { timeout: 10_000 };
+/** Loopback is out of reach for clients. */
+const hostAddress =
+  Object.values(networkInterfaces())
+    .flatMap((each) => each ?? [])
+    .find(({ family, internal }) => family === 'IPv4' && !internal)?.address ?? '';
 
 before(async () => {
   parts.store.addClient('ann', clientInfo());
   parts.store.addAgent('agent:1', agentInfo());
   session = await openHttp2({ host: '127.0.0.1', port: await grpc.listen(0, '127.0.0.1') }, { clock: systemClock });
+  mux = await carry('ann');
 });
 
 after(async () => {
@@ -36,30 +50,42 @@ after(async () => {
   await grpc.close();
 });
 
+const carry = (sessionId: string): Promise<Mux | undefined> =>
+  openMux(session, { clock: systemClock, service: 'manager', sessionId, signal: new AbortController().signal });
+
 interface Heard {
-  readonly stream: TunnelCall;
+  readonly stream: TunnelStream;
   readonly log: string[];
   readonly closed: Promise<void>;
   until(entry: string): Promise<void>;
 }
 
-const streamInfo = (sessionId: string, to: string, port: number, protocol: 'tcp' | 'udp' = 'tcp'): Uint8Array =>
-  serializeStreamInfo({
-    sessionId,
-    roundtripLatencyMs: 1,
-    dialTimeoutMs: 2_000,
-    id: {
-      protocol,
-      source: Uint8Array.of(10, 0, 0, 1),
-      sourcePort: 40_000,
-      destination: parseIp(to) ?? new Uint8Array(4),
-      destinationPort: port,
-    },
-  });
+const streamInfo = (sessionId: string, to: string, port: number, protocol: 'tcp' | 'udp' = 'tcp'): StreamInfo => ({
+  sessionId,
+  roundtripLatencyMs: 1,
+  dialTimeoutMs: 2_000,
+  id: {
+    protocol,
+    source: Uint8Array.of(10, 0, 0, 1),
+    sourcePort: 40_000,
+    destination: parseIp(to) ?? new Uint8Array(4),
+    destinationPort: port,
+  },
+});
 
-function open(info: Uint8Array): Heard {
+function open(info: StreamInfo): Heard {
   const stream = openTunnel(session, 'manager');
-  stream.send(tunnelCode.streamInfo, info);
+  stream.send(tunnelCode.streamInfo, serializeStreamInfo(info));
+  return listenTo(stream);
+}
+
+function openCarried(info: StreamInfo): Heard {
+  const stream = mux?.open(info);
+  assert.ok(stream);
+  return listenTo(stream);
+}
+
+function listenTo(stream: TunnelStream): Heard {
   const log: string[] = [];
   const waiting = new Map<string, () => void>();
   const closed = Promise.withResolvers<void>();
@@ -85,12 +111,17 @@ function open(info: Uint8Array): Heard {
 for (const address of ['127.0.0.1', '::1', '0.0.0.0', '169.254.169.254', '224.0.0.1', 'fe80::1', '::ffff:127.0.0.1']) {
   for (const protocol of ['tcp', 'udp'] as const) {
     test(`a client does not reach ${address} of the manager by ${protocol}`, limit, async () => {
-      const { stream, log, until, closed } = open(streamInfo('ann', address, 22, protocol));
-      await until('end');
-      stream.endSend();
-      await closed;
-      assert.deepEqual(log, ['streamOk', 'dialReject', 'end']);
-      assert.equal(stream.trailers[dialResultTrailer], 'prohibited');
+      const info = streamInfo('ann', address, 22, protocol);
+      for (const { stream, log, until, closed } of [open(info), openCarried(info)]) {
+        await until('end');
+        stream.endSend();
+        await closed;
+        assert.deepEqual(
+          log.filter((each) => each !== 'streamOk'),
+          ['dialReject', 'end'],
+        );
+        assert.equal(stream.result, 'prohibited');
+      }
     });
   }
 }
@@ -101,6 +132,56 @@ test('a stream of an unknown session is refused', limit, async () => {
   assert.ok(log.includes('dialReject'));
   stream.reset();
 });
+
+test('tunnels in one stream are for clients, and each for the session that it was opened for', limit, async () => {
+  await assert.rejects(carry('nobody'), { code: 'permission_denied' });
+  await assert.rejects(carry('agent:1'), { code: 'permission_denied' });
+  parts.store.addClient('bob', clientInfo());
+  const { stream, until, closed } = openCarried(streamInfo('bob', '10.0.0.7', 80));
+  await until('dialReject');
+  await closed;
+  assert.equal(stream.result, 'prohibited');
+});
+
+test('a client that is gone opens nothing more', limit, async () => {
+  parts.store.addClient('cat', clientInfo());
+  const gone = await carry('cat');
+  parts.store.remove('cat');
+  const stream = gone?.open(streamInfo('cat', '10.0.0.7', 80));
+  assert.ok(stream);
+  const { until } = listenTo(stream);
+  await until('dialReject');
+});
+
+for (const way of [open, openCarried]) {
+  test(`bytes pass both ways, and each end of its own (${way.name})`, limit, async () => {
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      socket.on('data', (chunk) => socket.write(`you said ${chunk}`));
+      socket.on('end', () => socket.end('bye'));
+    });
+    await new Promise<void>((resolve) => server.listen(0, hostAddress, resolve));
+    const { port } = server.address() as AddressInfo;
+    const { stream, log, until, closed } = way(streamInfo('ann', hostAddress, port));
+    await until('dialOk');
+    stream.sendData(Buffer.from('hello'));
+    await until('data you said hello');
+    stream.endSend();
+    await closed;
+    server.close();
+    assert.deepEqual(
+      log.filter((each) => each !== 'streamOk'),
+      ['dialOk', 'data you said hello', 'data bye', 'end'],
+    );
+  });
+
+  test(`a port where nobody listens is refused (${way.name})`, limit, async () => {
+    const { stream, until, closed } = way(streamInfo('ann', hostAddress, 1));
+    await until('dialReject');
+    stream.endSend();
+    await closed;
+    assert.equal(stream.result, 'refused');
+  });
+}
 
 test('a stream that does not begin with its info is reset', limit, async () => {
   const stream = openTunnel(session, 'manager');

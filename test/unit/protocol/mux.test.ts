@@ -350,14 +350,14 @@ test('an agent takes the call of a session that it knows, and refuses others', l
     service: 'agent',
     acceptTunnel: (stream) => stream.reset(),
     routes: () => undefined,
-    mux: { isKnown: async (id) => id === 'ann', onMux: (_, id) => void served.push(id) },
+    mux: { isKnown: ({ sessionId }) => sessionId === 'ann', onMux: (_, { sessionId }) => void served.push(sessionId) },
     log: silentLogger,
   });
   const host = '127.0.0.1';
   const session = await openHttp2({ host, port: await grpc.listen(0, host) }, { clock: systemClock });
   const { signal } = new AbortController();
   const ask = (sessionId: string): Promise<Mux | undefined> =>
-    openMux(session, { clock: systemClock, sessionId, onOpen: () => undefined, signal });
+    openMux(session, { clock: systemClock, service: 'agent', sessionId, onOpen: () => undefined, signal });
   try {
     assert.ok(await ask('ann'));
     await assert.rejects(ask('eve'), { code: 'permission_denied' });
@@ -380,7 +380,13 @@ test('a peer without such calls is asked for nothing else', limit, async () => {
   const session = await openHttp2({ host, port: await grpc.listen(0, host) }, { clock: systemClock });
   const { signal } = new AbortController();
   try {
-    const mux = await openMux(session, { clock: systemClock, sessionId: 'ann', onOpen: () => undefined, signal });
+    const mux = await openMux(session, {
+      clock: systemClock,
+      service: 'agent',
+      sessionId: 'ann',
+      onOpen: () => undefined,
+      signal,
+    });
     assert.equal(mux, undefined);
     assert.equal(session.destroyed, false);
   } finally {

@@ -2,36 +2,52 @@ import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders, Server
 import { Code, ConnectError } from '@connectrpc/connect';
 import { type Clock, withTimeout } from '../../../base/index.ts';
 import { errorOfConnect, streamBroken } from '../../errors.ts';
+import type { StreamInfo } from '../../tunnel/index.ts';
 import { Answer } from '../answer.ts';
+import type { Caller } from '../caller.ts';
 import { statusOf } from '../calls.ts';
-import { openCall } from '../client.ts';
+import { openCall, type TunnelService } from '../client.ts';
 import { answerHead, undated } from '../message.ts';
+import type { MuxConnection } from './connection.ts';
 import { Mux, type OnOpen } from './mux.ts';
 
-/** Beside the contract: who does not know it answers UNIMPLEMENTED, and is watched for dials instead. */
-export const muxPath = '/nearfield.agent.Connections/Carry';
+/** Beside the contract: who does not know it answers UNIMPLEMENTED, and gets a call for each connection instead. */
+export const muxPaths = {
+  manager: '/nearfield.manager.Connections/Carry',
+  agent: '/nearfield.agent.Connections/Carry',
+} as const satisfies Record<TunnelService, string>;
 const sessionHeader = 'nearfield-session';
 const maxSessionLength = 512;
 const openTimeoutMs = 10_000;
 
+/** Who asks for connections in one stream, as far as it says so. */
+export interface MuxGuest {
+  readonly sessionId: string;
+  readonly caller: Caller;
+  readonly authorization: string | undefined;
+}
+
 export interface MuxServer {
-  /** Whether connections may be diverted to this session. */
-  readonly isKnown: (sessionId: string) => Promise<boolean>;
-  readonly onMux: (mux: Mux, sessionId: string) => void;
+  /** Whether this session may have its connections in one stream. */
+  readonly isKnown: (guest: MuxGuest) => boolean | Promise<boolean>;
+  /** The guest has opened a connection. Without it only this end opens them. Must call `start` sooner or later. */
+  readonly onOpen?: (connection: MuxConnection, info: StreamInfo, guest: MuxGuest) => void;
+  /** The stream stands. */
+  readonly onMux?: (mux: Mux, guest: MuxGuest) => void;
 }
 
 /** Serves one call. `onKnown` runs when the peer has shown who it is. */
 export async function acceptMux(
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
-  { isKnown, onMux }: MuxServer,
+  caller: Caller,
+  { isKnown, onOpen, onMux }: MuxServer,
   onKnown: () => void,
 ): Promise<void> {
-  const sessionId = headers[sessionHeader];
+  const { [sessionHeader]: sessionId, authorization } = headers;
+  const guest = typeof sessionId === 'string' ? { sessionId, caller, authorization } : undefined;
   const isWelcome =
-    typeof sessionId === 'string' &&
-    sessionId.length <= maxSessionLength &&
-    (await isKnown(sessionId).catch(() => false));
+    guest !== undefined && guest.sessionId.length <= maxSessionLength && (await isAllowed(() => isKnown(guest)));
   if (stream.destroyed || stream.closed) {
     return;
   }
@@ -42,34 +58,46 @@ export async function acceptMux(
   onKnown();
   stream.respond(answerHead, { ...undated, waitForTrailers: true });
   stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
-  onMux(new Mux(stream), sessionId);
+  const mux = new Mux(stream, onOpen && ((connection, info) => onOpen(connection, info, guest)));
+  onMux?.(mux, guest);
+}
+
+async function isAllowed(ask: () => boolean | Promise<boolean>): Promise<boolean> {
+  try {
+    return await ask();
+  } catch {
+    return false;
+  }
 }
 
 export interface OpenMuxOptions {
   readonly clock: Clock;
+  readonly service: TunnelService;
   readonly sessionId: string;
-  readonly onOpen: OnOpen;
+  /** Takes what the server opens. Without it only this end opens connections. */
+  readonly onOpen?: OnOpen;
   readonly signal: AbortSignal;
 }
 
 /**
- * Asks an agent to bring connections in one stream. Undefined when it does not know how to. Errors: `unavailable`,
+ * Asks for one stream for many connections. Undefined when the server does not know how to. Errors: `unavailable`,
  * `permission_denied`.
  */
 export async function openMux(
   session: ClientHttp2Session,
-  { clock, sessionId, onOpen, signal }: OpenMuxOptions,
+  { clock, service, sessionId, onOpen, signal }: OpenMuxOptions,
 ): Promise<Mux | undefined> {
-  const stream = openCall(session, muxPath, { [sessionHeader]: sessionId });
+  const what = 'asking for connections in one stream';
+  const stream = openCall(session, muxPaths[service], { [sessionHeader]: sessionId });
   try {
-    const headers = await withTimeout(clock, openTimeoutMs, 'asking an agent', () => answerOf(stream), signal);
+    const headers = await withTimeout(clock, openTimeoutMs, what, () => answerOf(stream), signal);
     const status = statusOf(headers);
     if (status instanceof ConnectError) {
       if (status.code === Code.Unimplemented) {
         stream.destroy();
         return undefined;
       }
-      throw errorOfConnect('asking an agent', status);
+      throw errorOfConnect(what, status);
     }
     return new Mux(stream, onOpen);
   } catch (error) {

@@ -42,6 +42,7 @@ export class MuxConnection implements TunnelStream {
   #isSendEnded = false;
   #isPeerEnded = false;
   #isClosed = false;
+  #result: string | undefined;
   /** What the peer still takes. */
   #credit = firstWindowBytes;
   #isWaiting = false;
@@ -100,9 +101,12 @@ export class MuxConnection implements TunnelStream {
     }
   }
 
-  finish(): void {
+  /** Nothing here waits longer than this turn. */
+  flush(): void {}
+
+  finish(result = ''): void {
     if (!this.#isClosed) {
-      this.#write(muxCode.finish);
+      this.#write(muxCode.finish, Buffer.from(result));
       this.#close();
     }
   }
@@ -131,6 +135,10 @@ export class MuxConnection implements TunnelStream {
     return this.#isClosed;
   }
 
+  get result(): string | undefined {
+    return this.#result;
+  }
+
   /** A frame has come. Answers why it is malformed, or undefined. */
   receive(code: number, body: Uint8Array): string | undefined {
     switch (code) {
@@ -141,6 +149,7 @@ export class MuxConnection implements TunnelStream {
         return undefined;
       case muxCode.finish:
         this.#enqueue(() => {
+          this.#result = Buffer.from(body).toString() || undefined;
           this.#isSendEnded = true;
           this.#end();
           this.#close();

@@ -8,7 +8,7 @@ import { tunnelCode } from '../../tunnel/index.ts';
  */
 export const muxCode = {
   ...tunnelCode,
-  /** Nothing more is said, and nothing more is heard: the connection is over in order. */
+  /** Nothing more is said, and nothing more is heard: the connection is over in order. Body: how a dial went, or nothing. */
   finish: 16,
   /** The connection is given up, which nobody at its far end meant. */
   drop: 17,
