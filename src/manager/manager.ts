@@ -98,6 +98,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
     acceptTunnel: (stream, headers, caller) => router.accept(stream, headers, caller),
     mux: {
       isKnown: (guest) => router.isKnown(guest),
+      onMux: (mux, guest) => router.carry(mux, guest),
       onOpen: (connection, info, guest) => router.take(connection, info, guest),
     },
     routes: both(

@@ -14,6 +14,7 @@ import {
   type Caller,
   dialTcp,
   joinTo,
+  type Mux,
   type MuxConnection,
   type MuxGuest,
   relaySocket,
@@ -60,6 +61,8 @@ const silent: TunnelHandlers = {
 /** Chooses the far end of each tunnel: a stream that is waited for, a client's program, or the cluster's network. */
 export class TunnelRouter {
   readonly #deps: RouterDeps;
+  /** By the sessions of clients. */
+  readonly #carried = new Map<string, Mux>();
 
   constructor(deps: RouterDeps) {
     this.#deps = deps;
@@ -149,6 +152,21 @@ export class TunnelRouter {
   /** Whether a client may have its tunnels in one stream. */
   isKnown({ sessionId, caller, authorization }: MuxGuest): boolean | Promise<boolean> {
     return this.#deps.store.clients.has(sessionId) && this.#deps.mayTunnel(caller, authorization, sessionId);
+  }
+
+  /** That stream: one at a time, since who asks again has lost the other one, and for as long as the session lasts. */
+  carry(mux: Mux, { sessionId }: MuxGuest): void {
+    const close = (): void => mux.close();
+    const ended = this.#deps.store.clients.get(sessionId)?.ended;
+    this.#carried.get(sessionId)?.close();
+    this.#carried.set(sessionId, mux);
+    ended?.addEventListener('abort', close, { once: true });
+    void mux.closed.then(() => {
+      ended?.removeEventListener('abort', close);
+      if (this.#carried.get(sessionId) === mux) {
+        this.#carried.delete(sessionId);
+      }
+    });
   }
 
   /** A client's tunnel in that stream. What it says meanwhile waits there. */

@@ -12,7 +12,14 @@ const endHeaders = 4;
 const endStream = 1;
 const watchPath = '/telepresence.manager.Manager/WatchIntercepts';
 const arrivePath = '/telepresence.manager.Manager/ArriveAsClient';
-const tunnelPaths = ['/telepresence.manager.Manager/Tunnel', '/telepresence.agent.Agent/Tunnel'];
+/** Those of both services: each knows its own, and shrugs at the others. */
+const tunnelPaths = [
+  '/telepresence.manager.Manager/Tunnel',
+  '/telepresence.agent.Agent/Tunnel',
+  '/nearfield.manager.Connections/Carry',
+  '/nearfield.agent.Connections/Carry',
+];
+const tunnelPath = (id: number): string => tunnelPaths[((id - 1) / 2) % tunnelPaths.length] ?? '';
 
 const open = (stream: number, path: string, flags = endHeaders): Buffer =>
   frame(frameType.headers, flags, stream, headerBlock(callFields(path)));
@@ -180,16 +187,9 @@ export const grpcAttacks: Readonly<Record<string, Attack>> = {
     }
     return 'held';
   },
-  'tunnels that say nothing': saying(() =>
-    Buffer.concat(odd(6_000).map((id) => open(id, tunnelPaths[id % 4 === 1 ? 0 : 1] ?? ''))),
-  ),
+  'tunnels that say nothing': saying(() => Buffer.concat(odd(6_000).map((id) => open(id, tunnelPath(id))))),
   'tunnels full of noise': saying(() =>
-    Buffer.concat(
-      odd(1_000).flatMap((id) => [
-        open(id, tunnelPaths[id % 4 === 1 ? 0 : 1] ?? ''),
-        ...data(id, randomBytes(200), endStream),
-      ]),
-    ),
+    Buffer.concat(odd(1_000).flatMap((id) => [open(id, tunnelPath(id)), ...data(id, randomBytes(200), endStream)])),
   ),
   'hundreds of connections': async (target) => {
     const sockets = await Promise.all(

@@ -26,6 +26,7 @@ const grpc = createGrpcServer({
   acceptTunnel: (...call) => parts.router.accept(...call),
   mux: {
     isKnown: (guest) => parts.router.isKnown(guest),
+    onMux: (...begun) => parts.router.carry(...begun),
     onOpen: (...opened) => parts.router.take(...opened),
   },
 });
@@ -143,14 +144,21 @@ test('tunnels in one stream are for clients, and each for the session that it wa
   assert.equal(stream.result, 'prohibited');
 });
 
-test('a client that is gone opens nothing more', limit, async () => {
+test('tunnels in one stream end with their session', limit, async () => {
   parts.store.addClient('cat', clientInfo());
-  const gone = await carry('cat');
+  const carried = await carry('cat');
   parts.store.remove('cat');
-  const stream = gone?.open(streamInfo('cat', '10.0.0.7', 80));
+  assert.equal((await carried?.closed)?.reason, 'protocol.stream-broken');
+  await assert.rejects(carry('cat'), { code: 'permission_denied' });
+});
+
+test('a session has one stream: who asks for another has lost the first', limit, async () => {
+  parts.store.addClient('dan', clientInfo());
+  const [first, second] = [await carry('dan'), await carry('dan')];
+  assert.ok(await first?.closed);
+  const stream = second?.open(streamInfo('dan', '127.0.0.1', 80));
   assert.ok(stream);
-  const { until } = listenTo(stream);
-  await until('dialReject');
+  await listenTo(stream).until('dialReject');
 });
 
 for (const way of [open, openCarried]) {

@@ -91,6 +91,11 @@ export class Mux {
     }
   }
 
+  /** Gives up the stream, and with it every connection. */
+  close(): void {
+    this.#stream.destroy();
+  }
+
   /** Connections that are open. */
   get size(): number {
     return this.#connections.size;
