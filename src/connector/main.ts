@@ -73,6 +73,7 @@ const options = {
   ...attachFlags,
   ...installFlags,
   json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
 } as const;
 
 async function main(): Promise<void> {
@@ -82,6 +83,10 @@ async function main(): Promise<void> {
   const managerNamespace = values['manager-namespace'];
   const print = (value: unknown, text: string): void =>
     void process.stdout.write(values.json ? `${JSON.stringify(value, undefined, 2)}\n` : `${text}\n`);
+  if (values.help || verb === 'help') {
+    process.stdout.write(usage);
+    return;
+  }
   switch (verb) {
     case 'serve':
       return serve();

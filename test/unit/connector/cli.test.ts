@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import { parseArgs } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import { attachFlags, readAttach } from '../../../src/connector/cli/attach.ts';
 import { describe, describeAttachment, describeWorkload } from '../../../src/connector/cli/describe.ts';
 import { readSyntax, writeEnvironment } from '../../../src/connector/cli/environment.ts';
@@ -15,6 +17,15 @@ function read(mode: AttachMode, ...args: string[]): AttachRequest {
   const { values, positionals } = parseArgs({ args, options: attachFlags, allowPositionals: true });
   return readAttach(mode, positionals[0], values);
 }
+
+test('whoever asks for help gets it, and whoever errs is told so', { timeout: 20_000 }, async () => {
+  const main = join(import.meta.dirname, '../../../src/connector/main.ts');
+  const nearfield = (...args: string[]) => promisify(execFile)(process.execPath, [main, ...args], { timeout: 15_000 });
+  for (const asked of ['--help', '-h', 'help']) {
+    assert.match((await nearfield(asked)).stdout, /nearfield connect .*nearfield quit/s);
+  }
+  await assert.rejects(nearfield('conect'), { code: 2, stdout: '' });
+});
 
 test('the flags of the public client are read', () => {
   const request = read(
