@@ -1,22 +1,19 @@
-import { createSocket } from 'node:dgram';
 import { Code } from '@connectrpc/connect';
 import { type Clock, equalBytes, formatIp, type IpBytes, type Logger, parseIp } from '../../base/index.ts';
-import { type ConnId, type StreamInfo, serializeStreamOk, tunnelCode } from '../../protocol/index.ts';
+import { type StreamInfo, serializeStreamOk, tunnelCode } from '../../protocol/index.ts';
 import {
   type DialOutcome,
   dialTcp,
+  relayDatagrams,
   relaySocket,
-  resultOfCode,
   type TunnelCall,
   type TunnelHandlers,
 } from '../../protocol/transport/index.ts';
 
 const defaultDialTimeoutMs = 5_000;
 const maxDialTimeoutMs = 30_000;
-const udpIdleMs = 60_000;
 /** What may come before the dial is done; the stream is paused, so this is only what was on its way. */
 const maxEarlyEvents = 1_000;
-/** gRPC's PERMISSION_DENIED. */
 
 export interface OutboundDeps {
   readonly clock: Clock;
@@ -66,7 +63,10 @@ export class OutboundDialer {
     if (isForbidden(destination) || destinationPort === 0) {
       refuse(stream, held, 'prohibited');
     } else if (protocol === 'udp') {
-      this.#dialUdp(stream, info.id, held);
+      relayDatagrams(stream, info.id, this.#deps.clock, {
+        onOpened: (handlers) => held.attach(handlers),
+        onFailed: (result) => refuse(stream, held, result),
+      });
     } else {
       void this.#dialTcp(info).then((outcome) => {
         if (outcome.result !== 'ok') {
@@ -93,63 +93,6 @@ export class OutboundDialer {
     }
     const loopback = own.length === 4 ? Uint8Array.of(127, 0, 0, 1) : parseIp('::1');
     return loopback ? await dialTcp(clock, loopback, id.destinationPort, limitMs) : outcome;
-  }
-
-  /** One connected socket per flow, so that an ICMP error comes back as one; a datagram is a message. */
-  #dialUdp(stream: TunnelCall, id: ConnId, held: Held): void {
-    const socket = createSocket(id.destination.length === 4 ? 'udp4' : 'udp6');
-    let isOpen = true;
-    let isActive = true;
-    let parts: Uint8Array[] = [];
-    const end = (result?: string): void => {
-      if (!isOpen) {
-        return;
-      }
-      isOpen = false;
-      void idle.dispose();
-      socket.close();
-      if (result) {
-        refuse(stream, held, result);
-      } else {
-        stream.finish();
-      }
-    };
-    const idle = this.#deps.clock.every(udpIdleMs, () => {
-      if (!isActive) {
-        end();
-      }
-      isActive = false;
-    });
-    socket.on('error', (error: NodeJS.ErrnoException) => end(resultOfCode(error.code)));
-    socket.on('message', (message) => {
-      isActive = true;
-      // A slow reader loses datagrams here, as it would on a wire.
-      stream.sendData(message);
-    });
-    socket.connect(id.destinationPort, formatIp(id.destination), () => {
-      if (!isOpen) {
-        return;
-      }
-      stream.send(tunnelCode.dialOk);
-      held.attach({
-        onData: (slice, last) => {
-          isActive = true;
-          parts.push(slice);
-          if (last && isOpen) {
-            socket.send(parts.length === 1 ? slice : Buffer.concat(parts));
-            parts = [];
-          }
-        },
-        onControl: (code) => {
-          if (code === tunnelCode.disconnect) {
-            end();
-          }
-        },
-        onEnd: () => end(),
-        onClose: () => end(),
-        onDrain: () => undefined,
-      });
-    });
   }
 }
 

@@ -1,4 +1,3 @@
-import { createSocket } from 'node:dgram';
 import type { IncomingHttpHeaders } from 'node:http2';
 import { type Clock, formatIp, type IpBytes, type Logger } from '../../base/index.ts';
 import {
@@ -17,8 +16,8 @@ import {
   type Mux,
   type MuxConnection,
   type MuxGuest,
+  relayDatagrams,
   relaySocket,
-  resultOfCode,
   type TunnelCall,
   type TunnelHandlers,
   type TunnelStream,
@@ -29,7 +28,6 @@ import type { DialWatchers } from './watchers.ts';
 
 const defaultDialTimeoutMs = 5_000;
 const maxDialTimeoutMs = 30_000;
-const udpIdleMs = 60_000;
 /** The greeting waits this long for the outcome of the dial, to leave with it. */
 const greetingDelayMs = 20;
 /** What may wait for a dial to end: a window of it is on the way at most, so this is only a guard. */
@@ -249,67 +247,21 @@ export class TunnelRouter {
     route(relaySocket(outcome.socket, stream));
   }
 
-  /** One connected socket per flow, so that an ICMP error comes back as one; a datagram is a message. */
   #dialUdp(stream: TunnelStream, id: ConnId, route: (handlers: TunnelHandlers) => void): void {
     const { clock, tally } = this.#deps;
-    if (isForbidden(id.destination)) {
+    const fail = (result: DialResult): void => {
       route(silent);
       stream.send(tunnelCode.dialReject);
-      stream.finish('prohibited' satisfies DialResult);
+      stream.finish(result);
+    };
+    if (isForbidden(id.destination)) {
+      fail('prohibited');
       return;
     }
-    const socket = createSocket(id.destination.length === 4 ? 'udp4' : 'udp6');
-    let isOpen = true;
-    let parts: Uint8Array[] = [];
-    const end = (result?: DialResult): void => {
-      if (isOpen) {
-        isOpen = false;
-        void idle.dispose();
-        socket.close();
-        if (result) {
-          stream.send(tunnelCode.dialReject);
-        }
-        stream.finish(result);
-      }
-    };
-    let active = true;
-    const idle = clock.every(udpIdleMs, () => {
-      if (!active) {
-        end();
-      }
-      active = false;
-    });
-    socket.on('error', (error: NodeJS.ErrnoException) => end(resultOfCode(error.code)));
-    socket.on('message', (message) => {
-      active = true;
-      tally.sent(message.length);
-      // A slow reader loses datagrams here, as it would on a wire.
-      stream.sendData(message);
-    });
-    socket.connect(id.destinationPort, formatIp(id.destination), () => {
-      if (!isOpen) {
-        return;
-      }
-      stream.send(tunnelCode.dialOk);
-      const handlers: TunnelHandlers = {
-        ...silent,
-        onData: (slice, last) => {
-          active = true;
-          parts.push(slice);
-          if (last && isOpen) {
-            socket.send(parts.length === 1 ? slice : Buffer.concat(parts));
-            parts = [];
-          }
-        },
-        onControl: (code) => {
-          if (code === tunnelCode.disconnect) {
-            end();
-          }
-        },
-        onEnd: () => end(),
-        onClose: () => end(),
-      };
-      route(tally.handlers(handlers));
+    relayDatagrams(stream, id, clock, {
+      onOpened: (handlers) => route(tally.handlers(handlers)),
+      onFailed: fail,
+      onSent: (bytes) => tally.sent(bytes),
     });
   }
 }

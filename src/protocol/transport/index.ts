@@ -2,6 +2,7 @@ export { shared } from './answer.ts';
 export { type Caller, callerKey } from './caller.ts';
 export { type CallOptions, createCallTransport } from './calls.ts';
 export { openTunnel, type TunnelService, tunnelPaths } from './client.ts';
+export { relayDatagrams } from './datagrams.ts';
 export { type DialOutcome, dialResultOf, dialTcp, resultOfCode } from './dial.ts';
 export { http2Upgrade } from './entrance.ts';
 export type { ServiceRouter } from './handlers.ts';

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
 import { type AddressInfo, createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { after, before, test } from 'node:test';
@@ -16,6 +17,7 @@ import {
 } from '../../../src/protocol/transport/index.ts';
 import { FakeCluster } from './fake-cluster.ts';
 import { fakeManager } from './fake-manager.ts';
+import { settled } from './hand-clock.ts';
 import { agentInfo, clientInfo } from './messages.ts';
 
 const parts = fakeManager(new FakeCluster());
@@ -180,6 +182,28 @@ for (const way of [open, openCarried]) {
       log.filter((each) => each !== 'streamOk'),
       ['dialOk', 'data you said hello', 'data bye', 'end'],
     );
+  });
+
+  test(`datagrams pass both ways, and a port that is closed meanwhile is told (${way.name})`, limit, async () => {
+    const server = createSocket('udp4');
+    server.on('message', (message, { port, address }) => server.send(`you said ${message}`, port, address));
+    await new Promise<void>((resolve) => server.bind(0, hostAddress, resolve));
+    const before = parts.metrics.tunnels.open;
+    const { stream, until, closed } = way(streamInfo('ann', hostAddress, server.address().port, 'udp'));
+    await until('dialOk');
+    stream.sendData(Buffer.from('hello'));
+    await until('data you said hello');
+    assert.equal(parts.metrics.tunnels.open, before + 1);
+    await new Promise<void>((resolve) => server.close(resolve));
+    // The kernel answers for the port (ICMP).
+    stream.sendData(Buffer.from('still there?'));
+    await until('dialReject');
+    stream.endSend();
+    await closed;
+    assert.equal(stream.result, 'refused');
+    while (parts.metrics.tunnels.open > before) {
+      await settled();
+    }
   });
 
   test(`a port where nobody listens is refused (${way.name})`, limit, async () => {
