@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import type { Clock, Disposable, Logger } from '../../base/index.ts';
-import { relaySocket } from '../../protocol/transport/index.ts';
+import { relaySocket, type TunnelHandlers, type TunnelStream } from '../../protocol/transport/index.ts';
+import { peerReset } from '../errors.ts';
 import { serveRequests } from '../http/serve.ts';
 import type { Relay } from '../relay/relay.ts';
 import type { Caller, Diverter } from '../tunnel/diverter.ts';
@@ -154,40 +155,53 @@ export class Forwarder implements Disposable {
   async #divert(socket: Socket, diversion: Diversion): Promise<boolean> {
     const pending = this.#options.diverter.open(callerOf(socket), diversion);
     socket.once('close', pending.cancel);
+    const early = pending.stream && this.#relay(socket, pending.stream, diversion);
+    const goOn = early && sayFirst(socket);
     const tunnel = await pending.taken;
     socket.off('close', pending.cancel);
     if (!tunnel) {
-      return false;
+      early?.onClose(peerReset());
+      return early !== undefined;
     }
     if (socket.destroyed) {
       discard(tunnel);
       return true;
     }
+    tunnel.attach(early ?? this.#relay(socket, tunnel.stream, diversion));
+    if (goOn) {
+      goOn();
+    } else {
+      if (socket.readableEnded) {
+        tunnel.stream.endSend();
+      }
+      socket.resume();
+    }
+    return true;
+  }
+
+  /** Until somebody has answered, the application can be asked in the place of a developer's side that is lost. */
+  #relay(socket: Socket, stream: TunnelStream, { interceptId }: Diversion): TunnelHandlers {
     const said = new Said(socket);
-    const handlers = relaySocket(socket, tunnel.stream, {
+    const handlers = relaySocket(socket, stream, {
       onLost: () => {
         const again = said.take();
         if (again) {
-          this.#options.log.debug('the developer’s side is lost: the application answers', {
-            intercept: diversion.interceptId,
+          this.#options.log.debug('the application answers in place of the developer’s side', {
+            intercept: interceptId,
           });
-          void this.#passThrough(socket, again);
+          // When the relay has let go of it.
+          queueMicrotask(() => void this.#passThrough(socket, again.length > 0 ? again : undefined));
         }
         return again !== undefined;
       },
     });
-    tunnel.attach({
+    return {
       ...handlers,
       onData(slice, last) {
         said.forget();
         handlers.onData(slice, last);
       },
-    });
-    if (socket.readableEnded) {
-      tunnel.stream.endSend();
-    }
-    socket.resume();
-    return true;
+    };
   }
 
   /** `said` was read from the caller already, and may be all of it. */
@@ -225,6 +239,20 @@ export const callerOf = (socket: Socket): Caller => ({
   address: socket.remoteAddress,
   port: socket.remotePort,
 });
+
+/**
+ * Has a caller say one chunk, and no more until the function that is answered says so: it can be said again to the
+ * application (`maxReplayBytes`).
+ */
+function sayFirst(socket: Socket): () => void {
+  const wait = (): void => void socket.pause();
+  socket.once('data', wait);
+  socket.resume();
+  return () => {
+    socket.off('data', wait);
+    socket.resume();
+  };
+}
 
 /** The socket stays paused until its reader resumes it; the copy sees what the reader sees. */
 function copyTo(tap: Tap, socket: Socket): void {

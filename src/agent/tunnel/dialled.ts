@@ -13,6 +13,8 @@ export interface PendingTunnel {
   readonly taken: Promise<TakenTunnel | undefined>;
   /** Gives it up, unless it is taken. */
   cancel(): void;
+  /** Where what the caller says may go along with the question. It is for nobody when the answer is no. */
+  readonly stream?: TunnelStream;
 }
 
 /** The first outcome counts: what went to the application must not go to the developer as well. */

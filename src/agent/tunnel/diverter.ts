@@ -148,8 +148,8 @@ export class Diverter {
     const { dialTimeoutMs, roundtripLatencyMs, clientSession: sessionId } = diversion;
     const mux = this.#muxes.get(sessionId);
     const id = mux && idOf(caller, diversion);
-    const stream = id && mux.open({ id, sessionId, dialTimeoutMs, roundtripLatencyMs });
-    return stream && this.#dialled(stream, diversion);
+    const stream = id && mux.open({ id, sessionId, dialTimeoutMs, roundtripLatencyMs }, true);
+    return stream && { ...this.#dialled(stream, diversion), stream };
   }
 
   #direct(id: ConnId, diversion: Diversion, push: PushDial): PendingTunnel {

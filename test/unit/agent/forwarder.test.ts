@@ -318,6 +318,42 @@ eachWay('what was too much to keep is not said again', async () => {
   assert.equal(await failed, true);
 });
 
+test(
+  'in one stream the first words go along with the question, and no more of them before the answer',
+  limit,
+  async () => {
+    way = 'all in one stream';
+    forwarder.apply({ ...emptyPlan, whole: diversion });
+    const { next } = await developer();
+    const socket = call();
+    socket.write('first');
+    const { stream, text, heard, ended } = fetch(await next());
+    await heard;
+    assert.equal(text(), 'first');
+    socket.end(Buffer.alloc(2 * maxReplayBytes, 'x'));
+    // Whatever the agent reads before the answer can still be said to the application.
+    await waitFor('the kernel having it', 5_000, () => (socket.writableLength === 0 ? true : undefined));
+    assert.ok(text().length <= maxReplayBytes);
+    stream.send(tunnelCode.dialOk);
+    await ended;
+    assert.equal(text().length, 5 + 2 * maxReplayBytes);
+  },
+);
+
+test('a refusal after the first words brings all of them to the application, however many', limit, async () => {
+  way = 'all in one stream';
+  forwarder.apply({ ...emptyPlan, whole: diversion });
+  const { next } = await developer();
+  const socket = call();
+  const said = Buffer.alloc(4 * maxReplayBytes, 'x');
+  socket.end(said);
+  const { stream, heard } = fetch(await next());
+  await heard;
+  stream.send(tunnelCode.dialReject);
+  stream.endSend();
+  assert.equal(await readAll(socket), `app ${said}`);
+});
+
 test('when nobody listens and the manager is away, the application answers at once', limit, async () => {
   forwarder.apply({ ...emptyPlan, whole: diversion });
   const socket = call();

@@ -70,8 +70,11 @@ export class Mux {
     });
   }
 
-  /** Undefined when no more are taken here. */
-  open(info: StreamInfo): MuxConnection | undefined {
+  /**
+   * Undefined when no more are taken here. `isFollowed`: its first bytes may be here in the next turn of the loop; then they
+   * leave together, and wake everybody on their way once.
+   */
+  open(info: StreamInfo, isFollowed = false): MuxConnection | undefined {
     if (this.#isLeaving || this.#stream.destroyed || this.#connections.size >= maxConnections) {
       return undefined;
     }
@@ -79,7 +82,7 @@ export class Mux {
       this.#lastNumber = (this.#lastNumber + 1) >>> 0;
     } while (this.#lastNumber === 0 || this.#connections.has(this.#lastNumber));
     const connection = this.#add(this.#lastNumber);
-    this.#carrier.write(muxCode.streamInfo, connection.number, serializeStreamInfo(info));
+    this.#write(muxCode.streamInfo, connection.number, serializeStreamInfo(info), isFollowed);
     return connection;
   }
 
@@ -160,10 +163,11 @@ export class Mux {
     return this.#unsentBytes + this.#stream.writableLength < maxUnsentBytes;
   }
 
-  #write(code: number, connection: number, body: Uint8Array): void {
+  #write(code: number, connection: number, body: Uint8Array, isFollowed = false): void {
     if (this.#pieces.length === 0) {
       // After everything that this turn brings: what all have to say leaves together, and wakes the far end once.
-      setImmediate(() => this.#flush());
+      const flush = (): void => this.#flush();
+      setImmediate(isFollowed ? () => setImmediate(flush) : flush);
     }
     if (body.length <= smallBodyBytes) {
       this.#pieces.push(muxFrame(code, connection, body));
