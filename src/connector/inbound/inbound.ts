@@ -114,7 +114,12 @@ export class Inbound {
   }
 
   #join(stream: TunnelStream, reached: Reached | undefined): void {
-    stream.send(reached ? tunnelCode.dialOk : tunnelCode.dialReject);
+    if (reached) {
+      // In one stream the caller has said its first words already.
+      stream.sendSoon(tunnelCode.dialOk);
+    } else {
+      stream.send(tunnelCode.dialReject);
+    }
     const handlers = reached?.join(stream) ?? refused;
     const { onClose } = handlers;
     stream.start({

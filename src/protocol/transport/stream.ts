@@ -33,6 +33,8 @@ export interface TunnelStream {
   /** Starts the delivery of events. */
   start(handlers: TunnelHandlers): void;
   send(code: number, body?: Uint8Array): boolean;
+  /** A message that nobody waits for: it may leave a moment later, with what comes then. */
+  sendSoon(code: number): void;
   sendData(chunk: Uint8Array): boolean;
   /** No more payload from here. */
   endSend(): void;
@@ -128,6 +130,11 @@ export class TunnelCall implements TunnelStream {
     const more = this.#stream.write(body);
     this.#stream.uncork();
     return more;
+  }
+
+  /** A call of its own has nothing to wait for. */
+  sendSoon(code: number): void {
+    this.send(code);
   }
 
   /**

@@ -146,6 +146,36 @@ test('what many connections say in one turn leaves in one piece', limit, async (
   assert.equal(pieces, 1);
 });
 
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+test('what nobody waits for leaves with what the next turn brings, and never keeps a word waiting', limit, async () => {
+  const { near, streams, opened } = pair();
+  let pieces = 0;
+  streams[1].on('data', () => pieces++);
+  const mine = near.open(info, true) ?? assert.fail('not opened');
+  mine.start(new Ear());
+  await turn();
+  mine.sendData(Buffer.from('question'));
+  await until('the far end', () => opened.length === 1);
+  const theirs = opened[0] ?? assert.fail('not opened');
+  const ear = new Ear();
+  theirs.start(ear);
+  assert.equal(ear.text, 'question');
+  assert.equal(pieces, 1);
+  mine.endSend();
+  await until('the end', () => ear.events.includes('end'));
+  assert.equal(pieces, 2, 'alone it leaves all the same');
+  const answers = new Ear();
+  let answered = 0;
+  streams[0].on('data', () => answered++);
+  mine.start(answers);
+  theirs.sendSoon(tunnelCode.dialOk);
+  theirs.sendData(Buffer.from('answer'));
+  await turn();
+  await until('the answer', () => answers.text === 'answer');
+  assert.deepEqual([answers.events, answered], [[`code ${tunnelCode.dialOk}`], 1]);
+});
+
 test('who stands still stops its writer and nobody else, and gets everything when it goes on', limit, async () => {
   const { open } = pair();
   const [slow, slowFar] = await open();

@@ -19,7 +19,8 @@ const nothing = new Uint8Array(0);
 export interface MuxCarrier {
   /** Whether there is room for more. */
   hasRoom(): boolean;
-  write(code: number, connection: number, body: Uint8Array): void;
+  /** `isPatient`: it may wait for what the next turn of the loop brings. */
+  write(code: number, connection: number, body: Uint8Array, isPatient?: boolean): void;
   /** Calls the connection's `drain` when there is room again. */
   waitForRoom(connection: MuxConnection): void;
   /** So many bytes more, or less, are kept for a reader. */
@@ -76,6 +77,12 @@ export class MuxConnection implements TunnelStream {
     return true;
   }
 
+  sendSoon(code: number): void {
+    if (!this.#isSendEnded && !this.#isClosed) {
+      this.#write(code, nothing, true);
+    }
+  }
+
   sendData(chunk: Uint8Array): boolean {
     if (this.#isSendEnded || this.#isClosed) {
       return true;
@@ -96,7 +103,7 @@ export class MuxConnection implements TunnelStream {
   endSend(): void {
     if (!this.#isSendEnded && !this.#isClosed) {
       this.#isSendEnded = true;
-      this.#write(muxCode.closeSend);
+      this.#write(muxCode.closeSend, nothing, true);
       this.#closeWhenOver();
     }
   }
@@ -106,7 +113,7 @@ export class MuxConnection implements TunnelStream {
 
   finish(result = ''): void {
     if (!this.#isClosed) {
-      this.#write(muxCode.finish, Buffer.from(result));
+      this.#write(muxCode.finish, Buffer.from(result), true);
       this.#close();
     }
   }
@@ -238,7 +245,7 @@ export class MuxConnection implements TunnelStream {
     body.writeUInt32BE(this.#consumed + more, 0);
     this.#taken -= this.#consumed;
     this.#consumed = 0;
-    this.#write(muxCode.credit, body);
+    this.#write(muxCode.credit, body, true);
   }
 
   #earn(body: Uint8Array): string | undefined {
@@ -297,7 +304,7 @@ export class MuxConnection implements TunnelStream {
     }
   }
 
-  #write(code: number, body: Uint8Array = nothing): void {
-    this.#carrier.write(code, this.number, body);
+  #write(code: number, body: Uint8Array = nothing, isPatient = false): void {
+    this.#carrier.write(code, this.number, body, isPatient);
   }
 }

@@ -38,6 +38,8 @@ export class Mux {
   #unsentBytes = 0;
   #heldBytes = 0;
   #isLeaving = false;
+  /** What has been said leaves at the end of this turn. */
+  #isLeavingSoon = false;
   #failure: NearfieldError | undefined;
 
   constructor(stream: Duplex, onOpen?: OnOpen) {
@@ -141,7 +143,7 @@ export class Mux {
   #makeCarrier(): MuxCarrier {
     return {
       hasRoom: () => this.#hasRoom,
-      write: (code, connection, body) => this.#write(code, connection, body),
+      write: (code, connection, body, isPatient) => this.#write(code, connection, body, isPatient),
       waitForRoom: (connection) => void this.#waiting.add(connection),
       held: (bytes) => this.#hold(bytes),
       forget: (connection) => {
@@ -155,7 +157,10 @@ export class Mux {
   /** Who was asked to open no more ends the stream after the last one. */
   #endWhenOver(): void {
     if (this.#isLeaving && !this.#onOpen && this.#connections.size === 0) {
-      setImmediate(() => this.#stream.end());
+      setImmediate(() => {
+        this.#flush();
+        this.#stream.end();
+      });
     }
   }
 
@@ -163,11 +168,15 @@ export class Mux {
     return this.#unsentBytes + this.#stream.writableLength < maxUnsentBytes;
   }
 
-  #write(code: number, connection: number, body: Uint8Array, isFollowed = false): void {
-    if (this.#pieces.length === 0) {
-      // After everything that this turn brings: what all have to say leaves together, and wakes the far end once.
-      const flush = (): void => this.#flush();
-      setImmediate(isFollowed ? () => setImmediate(flush) : flush);
+  #write(code: number, connection: number, body: Uint8Array, isPatient = false): void {
+    // After everything that this turn brings, and what nobody waits for after the next one, which often has what follows: what
+    // all have to say leaves together, and wakes the far end once.
+    const flush = (): void => this.#flush();
+    if (!isPatient && !this.#isLeavingSoon) {
+      this.#isLeavingSoon = true;
+      setImmediate(flush);
+    } else if (isPatient && this.#pieces.length === 0) {
+      setImmediate(() => setImmediate(flush));
     }
     if (body.length <= smallBodyBytes) {
       this.#pieces.push(muxFrame(code, connection, body));
@@ -182,7 +191,8 @@ export class Mux {
     const pieces = this.#pieces;
     this.#pieces = [];
     this.#unsentBytes = 0;
-    if (this.#stream.destroyed || this.#stream.writableEnded) {
+    this.#isLeavingSoon = false;
+    if (pieces.length === 0 || this.#stream.destroyed || this.#stream.writableEnded) {
       return;
     }
     this.#stream.cork();
