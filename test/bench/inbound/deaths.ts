@@ -1,7 +1,7 @@
 import { readAttach } from '../../../src/connector/cli/attach.ts';
 import { waitFor } from '../../cluster/shell.ts';
 import { firstAnswer } from '../../support/probe.ts';
-import { during, lostOf, port, type Seen } from './during.ts';
+import { during, port, type Seen } from './during.ts';
 import type { LifeDeps, LifeRow } from './life.ts';
 
 /** As the peer was measured. */
@@ -24,7 +24,8 @@ export async function measureDeaths({ cluster, headless, address }: LifeDeps): P
   const row = (name: string, goal: string, seen: Seen, ms: number | undefined): LifeRow => ({
     name,
     ms,
-    lost: lostOf(seen),
+    failed: seen.report.failed,
+    sent: seen.report.sent,
     goal,
   });
   /** An ordinary deletion; resolves when there are as many that are ready as before. */

@@ -28,5 +28,3 @@ export async function during(
   await change();
   return { since, report: await probed };
 }
-
-export const lostOf = ({ report }: Seen): string => `${report.failed} of ${report.sent}`;

@@ -2,13 +2,14 @@ import { readAttach } from '../../../src/connector/cli/attach.ts';
 import type { Cluster } from '../../cluster/cluster.ts';
 import type { Headless } from '../../support/headless.ts';
 import { firstAnswer } from '../../support/probe.ts';
-import { during, lostOf, port, type Seen } from './during.ts';
+import { during, port, type Seen } from './during.ts';
 
 export interface LifeRow {
   readonly name: string;
   readonly ms: number | undefined;
   /** Requests that got no answer, of all that were sent. */
-  readonly lost: string;
+  readonly failed: number;
+  readonly sent: number;
   readonly goal: string;
 }
 
@@ -33,7 +34,8 @@ export async function measureLife({ cluster, headless, address }: LifeDeps): Pro
   const row = (name: string, goal: string, who: string, seen: Seen): LifeRow => ({
     name,
     ms: firstAnswer(seen.report, who, seen.since),
-    lost: lostOf(seen),
+    failed: seen.report.failed,
+    sent: seen.report.sent,
     goal,
   });
   const measured = [
