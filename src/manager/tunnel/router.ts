@@ -154,13 +154,17 @@ export class TunnelRouter {
 
   /** That stream: one at a time, since who asks again has lost the other one, and for as long as the session lasts. */
   carry(mux: Mux, { sessionId }: MuxGuest): void {
+    const client = this.#deps.store.clients.get(sessionId);
     const close = (): void => mux.close();
-    const ended = this.#deps.store.clients.get(sessionId)?.ended;
+    if (!client) {
+      close();
+      return;
+    }
     this.#carried.get(sessionId)?.close();
     this.#carried.set(sessionId, mux);
-    ended?.addEventListener('abort', close, { once: true });
+    client.ended.addEventListener('abort', close, { once: true });
     void mux.closed.then(() => {
-      ended?.removeEventListener('abort', close);
+      client.ended.removeEventListener('abort', close);
       if (this.#carried.get(sessionId) === mux) {
         this.#carried.delete(sessionId);
       }
