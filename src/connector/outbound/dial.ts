@@ -35,7 +35,7 @@ export interface TunnelOrigin {
   readonly sessionId: string;
   /** Default: the manager. */
   readonly service?: TunnelService;
-  /** One stream for all tunnels, where there is one: a call for each costs both ends more than twice as much. */
+  /** One stream for all tunnels, where there is one: a call for each costs both ends more than its sockets. */
   readonly mux?: Mux | undefined;
 }
 

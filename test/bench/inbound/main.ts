@@ -18,6 +18,8 @@ const rounds = Number(process.env['NEARFIELD_BENCH_ROUNDS'] ?? 3);
 const seconds = '3';
 /** How soon the kubelet sees something depends on when it looks, once a second. */
 const lifeTimes = 5;
+/** A quiet agent gives memory back, and looks every ten seconds whether it is one. */
+const restMs = 25_000;
 const stalledPort = 9100;
 
 const median = (values: readonly number[]): number =>
@@ -128,6 +130,10 @@ try {
     await headless.nearfield('leave', 'carried-bench');
   }
   const memoryAfter = await agentMemory();
+  const memoryQuiet = await step('letting the agents rest', async () => {
+    await new Promise((resolve) => setTimeout(resolve, restMs));
+    return agentMemory();
+  });
   const deaths = await step('killing this and that', () =>
     measureDeaths({ cluster, headless, address: workloads.carried.address }),
   );
@@ -165,7 +171,7 @@ ${listened.join('\n')}
 |---|---|---|
 ${diverted.join('\n')}
 
-The agent's memory after it: ${memoryAfter} (goal ≤ 90 MB).
+The agents' memory in the moment after it: ${memoryAfter}; ${restMs / 1_000} seconds later: ${memoryQuiet} (goal ≤ 90 MB).
 
 | Attaching, a new connection every 20 ms (median and range of ${lifeTimes}) | Nearfield | lost | goal |
 |---|---|---|---|
