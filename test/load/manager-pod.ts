@@ -18,10 +18,15 @@ export interface Usage {
 export class ManagerPod implements Disposable {
   readonly #kube: Kube;
   readonly #pods: Informer<V1Pod>;
+  readonly #restarts = new Map<string, number>();
 
   private constructor(kube: Kube, pods: Informer<V1Pod>) {
     this.#kube = kube;
     this.#pods = pods;
+    pods.onItemChanged(({ object }) => {
+      const count = object.status?.containerStatuses?.[0]?.restartCount ?? 0;
+      this.#restarts.set(object.metadata?.uid ?? '', count);
+    });
   }
 
   static async follow(kube: Kube): Promise<ManagerPod> {
@@ -43,8 +48,9 @@ export class ManagerPod implements Disposable {
     return this.running?.status?.podIP ?? '127.0.0.1';
   }
 
+  /** Of the containers of all pods that there were: nobody has wanted those. */
   get restarts(): number {
-    return this.running?.status?.containerStatuses?.[0]?.restartCount ?? 0;
+    return [...this.#restarts.values()].reduce((sum, count) => sum + count, 0);
   }
 
   async usage(): Promise<Usage | undefined> {
