@@ -116,7 +116,7 @@ export async function startAgent({ clock, log, environment, relay, logLevel }: A
   const apiPort = await grpc.listen(0);
   scope.defer(() => grpc.close());
 
-  const health = await serveHealth(scope, clock);
+  const health = await serveHealth(scope);
   link = new ManagerLink({
     host: config.managerHost,
     port: config.managerPort,

@@ -1,44 +1,26 @@
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Clock, Scope } from '../base/index.ts';
+import type { Scope } from '../base/index.ts';
 import { agentHealthPort } from '../protocol/index.ts';
-
-/** Less than what the injector allows a probe, so that “not yet” is still an answer. */
-const holdMs = 2_500;
 
 export interface Health {
   readonly port: number;
-  /** From now on every probe is answered with 200, those that wait among them. */
+  /** From now on every probe is answered with 200. */
   setReady(): void;
 }
 
 /**
- * What the kubelet asks whether the pod gets requests: 200, or 503 after `holdMs`. A probe waits for its answer, since the
- * kubelet repeats a failed one a second later and an attachment would wait for that. Rejects when the port is taken.
+ * What the kubelet asks whether the pod gets requests: 200 or 503. Rejects when the port is taken.
+ *
+ * A probe that comes too early is not held until the answer is yes, although the kubelet asks again only a second later.
+ * kube-proxy writes its rules once a second at most, and the pod's address has just had its turn: callers would come no sooner,
+ * but the pod that this one replaces would be told to end while they still come to it.
  */
-export async function serveHealth(scope: Scope, clock: Clock, port: number = agentHealthPort): Promise<Health> {
+export async function serveHealth(scope: Scope, port: number = agentHealthPort): Promise<Health> {
   let isReady = false;
-  const waiting = new Set<() => void>();
-  const answer = (response: ServerResponse, status: number): void => {
-    response.statusCode = status;
-    response.end();
-  };
   const server = createServer((_, response) => {
-    if (isReady) {
-      answer(response, 200);
-      return;
-    }
-    const settle = (): void => {
-      waiting.delete(settle);
-      void limit.dispose();
-      answer(response, isReady ? 200 : 503);
-    };
-    const limit = clock.after(holdMs, settle);
-    waiting.add(settle);
-    response.once('close', () => {
-      waiting.delete(settle);
-      void limit.dispose();
-    });
+    response.statusCode = isReady ? 200 : 503;
+    response.end();
   });
   // Probes come one at a time; whoever else can reach the port holds no more than this.
   server.maxConnections = 64;
@@ -54,9 +36,6 @@ export async function serveHealth(scope: Scope, clock: Clock, port: number = age
     port: (server.address() as AddressInfo).port,
     setReady: () => {
       isReady = true;
-      for (const settle of waiting) {
-        settle();
-      }
     },
   };
 }

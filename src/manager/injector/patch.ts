@@ -153,11 +153,7 @@ function agentContainer(pod: V1Pod, options: PatchOptions, past: ReadonlyMap<num
       return (container.envFrom ?? []).map((source) => ({ ...source, prefix: `${prefix}${source.prefix ?? ''}` }));
     }),
     volumeMounts: agentMounts(pod, config),
-    // The agent answers when it is ready, or says after two and a half seconds that it is not.
-    readinessProbe: {
-      ...{ httpGet: { path: '/ready', port: agentHealthPort }, timeoutSeconds: 3 },
-      ...{ periodSeconds: 1, failureThreshold: 3 },
-    },
+    readinessProbe: { httpGet: { path: '/ready', port: agentHealthPort }, periodSeconds: 1, failureThreshold: 3 },
     resources: agentResources(containers, resources),
     securityContext: {
       allowPrivilegeEscalation: false,
