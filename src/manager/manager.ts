@@ -96,11 +96,7 @@ export async function startManager(deps: ManagerDeps, options: ManagerOptions): 
     service: 'manager',
     log: log.child('callers'),
     acceptTunnel: (stream, headers, caller) => router.accept(stream, headers, caller),
-    mux: {
-      isKnown: (guest) => router.isKnown(guest),
-      onMux: (mux, guest) => router.carry(mux, guest),
-      onOpen: (connection, info, guest) => router.take(connection, info, guest),
-    },
+    mux: router.mux,
     routes: both(
       dialRoutes({ store, gate, admission }),
       managerRoutes({

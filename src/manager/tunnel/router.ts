@@ -16,6 +16,7 @@ import {
   type Mux,
   type MuxConnection,
   type MuxGuest,
+  type MuxServer,
   relayDatagrams,
   relaySocket,
   type TunnelCall,
@@ -109,7 +110,7 @@ export class TunnelRouter {
         }
         stream.sendWithNext(tunnelCode.streamOk, serializeStreamOk());
         const opened = info;
-        const admit = (isAllowed: boolean): void => {
+        this.#ask({ caller, authorization: headers.authorization, sessionId: info.sessionId }, (isAllowed) => {
           if (stream.isClosed) {
             return;
           }
@@ -122,13 +123,7 @@ export class TunnelRouter {
           } else {
             this.#refuse(stream, caller, route);
           }
-        };
-        const verdict = this.#deps.mayTunnel(caller, headers.authorization, info.sessionId);
-        if (typeof verdict === 'boolean') {
-          admit(verdict);
-        } else {
-          void verdict.then(admit);
-        }
+        });
       },
       onData: (slice, last) => {
         if (!delegate) {
@@ -147,13 +142,16 @@ export class TunnelRouter {
     });
   }
 
-  /** Whether a client may have its tunnels in one stream. */
-  isKnown({ sessionId, caller, authorization }: MuxGuest): boolean | Promise<boolean> {
-    return this.#deps.store.clients.has(sessionId) && this.#deps.mayTunnel(caller, authorization, sessionId);
-  }
+  /** The tunnels of a client in one stream. */
+  readonly mux: MuxServer = {
+    isKnown: ({ sessionId, caller, authorization }) =>
+      this.#deps.store.clients.has(sessionId) && this.#deps.mayTunnel(caller, authorization, sessionId),
+    onMux: (mux, guest) => this.#carry(mux, guest),
+    onOpen: (connection, info, guest) => this.#take(connection, info, guest),
+  };
 
-  /** That stream: one at a time, since who asks again has lost the other one, and for as long as the session lasts. */
-  carry(mux: Mux, { sessionId }: MuxGuest): void {
+  /** One at a time, since who asks again has lost the other one, and for as long as the session lasts. */
+  #carry(mux: Mux, { sessionId }: MuxGuest): void {
     const client = this.#deps.store.clients.get(sessionId);
     const close = (): void => mux.close();
     if (!client) {
@@ -172,15 +170,20 @@ export class TunnelRouter {
   }
 
   /** A client's tunnel in that stream. What it says meanwhile waits there. */
-  take(stream: MuxConnection, info: StreamInfo, { sessionId, caller, authorization }: MuxGuest): void {
+  #take(stream: MuxConnection, info: StreamInfo, guest: MuxGuest): void {
+    const { sessionId, caller } = guest;
     const route = (handlers: TunnelHandlers): void => stream.start(handlers);
-    const admit = (isAllowed: boolean): void => {
+    this.#ask(guest, (isAllowed) => {
       if (isAllowed && info.sessionId === sessionId && this.#deps.store.clients.has(sessionId)) {
         this.#fromClient(stream, info, route);
       } else {
         this.#refuse(stream, caller, route);
       }
-    };
+    });
+  }
+
+  /** At once where nobody else has to be asked. */
+  #ask({ sessionId, caller, authorization }: MuxGuest, admit: (isAllowed: boolean) => void): void {
     const verdict = this.#deps.mayTunnel(caller, authorization, sessionId);
     if (typeof verdict === 'boolean') {
       admit(verdict);
@@ -192,9 +195,7 @@ export class TunnelRouter {
   #refuse(stream: TunnelStream, caller: Caller, route: (handlers: TunnelHandlers) => void): void {
     this.#deps.log.info('a tunnel was refused', { from: caller.address });
     this.#deps.tally.refused++;
-    route(silent);
-    stream.send(tunnelCode.dialReject);
-    stream.finish('prohibited' satisfies DialResult);
+    reject(stream, route, 'prohibited');
   }
 
   #fromClient(stream: TunnelStream, info: StreamInfo, route: (handlers: TunnelHandlers) => void): void {
@@ -237,9 +238,7 @@ export class TunnelRouter {
     if (outcome.result !== 'ok') {
       this.#deps.tally.refused++;
       this.#deps.log.debug('dial failed', { to: formatIp(destination), port: destinationPort, result: outcome.result });
-      route(silent);
-      stream.send(tunnelCode.dialReject);
-      stream.finish(outcome.result);
+      reject(stream, route, outcome.result);
       return;
     }
     if (stream.isClosed) {
@@ -253,21 +252,22 @@ export class TunnelRouter {
 
   #dialUdp(stream: TunnelStream, id: ConnId, route: (handlers: TunnelHandlers) => void): void {
     const { clock, tally } = this.#deps;
-    const fail = (result: DialResult): void => {
-      route(silent);
-      stream.send(tunnelCode.dialReject);
-      stream.finish(result);
-    };
     if (isForbidden(id.destination)) {
-      fail('prohibited');
+      reject(stream, route, 'prohibited');
       return;
     }
     relayDatagrams(stream, id, clock, {
       onOpened: (handlers) => route(tally.handlers(handlers)),
-      onFailed: fail,
+      onFailed: (result) => reject(stream, route, result),
       onSent: (bytes) => tally.sent(bytes),
     });
   }
+}
+
+function reject(stream: TunnelStream, route: (handlers: TunnelHandlers) => void, result: DialResult): void {
+  route(silent);
+  stream.send(tunnelCode.dialReject);
+  stream.finish(result);
 }
 
 /** A client must not reach the manager's own loopback, nor what is only valid on its link. */

@@ -2,7 +2,7 @@ import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { create, type DescMessage, toBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { cancelled, type Disposable } from '../../base/index.ts';
-import { answerHead, cancelCode, framed, undated } from './message.ts';
+import { answerHead, beginAnswer, cancelCode, framed, undated } from './message.ts';
 
 /** Why the signal of a call that is over fires: made once, for without one each call makes an error with its stack. */
 const callIsOver = cancelled();
@@ -143,9 +143,7 @@ export class Answer {
   /** The head goes with the first message. Answers false when there is enough on its way. */
   #write(value: unknown): boolean {
     const frame = frameOf(value as object, this.#output as DescMessage);
-    if (!this.#stream.headersSent) {
-      this.#stream.respond(answerHead, { ...undated, waitForTrailers: true });
-    }
+    beginAnswer(this.#stream);
     return this.#stream.write(frame);
   }
 }

@@ -1,8 +1,17 @@
+import type { ServerHttp2Stream } from 'node:http2';
+
 /** NGHTTP2_CANCEL: the stream is not wanted any more. */
 export const cancelCode = 8;
 
 /** What every answer begins with. */
 export const answerHead = { ':status': 200, 'content-type': 'application/grpc+proto' } as const;
+
+/** With the first message, so that they leave together; trailers come behind the last one. */
+export function beginAnswer(stream: ServerHttp2Stream): void {
+  if (!stream.headersSent && !stream.destroyed) {
+    stream.respond(answerHead, { ...undated, waitForTrailers: true });
+  }
+}
 
 /** In front of each message: a flag for compression, and its length (gRPC over HTTP/2, Length-Prefixed-Message). */
 export const prefixBytes = 5;

@@ -4,7 +4,7 @@ import { concatBytes, type NearfieldError } from '../../base/index.ts';
 import { callRefused, errorCodeFromGrpc, malformedStream, streamBroken } from '../errors.ts';
 import { TunnelDecoder, tunnelCode, tunnelHeader, tunnelMessage } from '../tunnel/index.ts';
 import { passed } from './litter.ts';
-import { answerHead, cancelCode, undated } from './message.ts';
+import { beginAnswer, cancelCode } from './message.ts';
 
 const emptyBody = new Uint8Array(0);
 /** Other peers pass it over. */
@@ -159,7 +159,7 @@ export class TunnelCall implements TunnelStream {
 
   #write(bytes: Uint8Array): boolean {
     if (this.#isServer) {
-      respondGrpc(this.#stream as ServerHttp2Stream);
+      beginAnswer(this.#stream as ServerHttp2Stream);
     }
     return this.#stream.write(bytes);
   }
@@ -206,7 +206,7 @@ export class TunnelCall implements TunnelStream {
     }
     if ('respond' in this.#stream) {
       const server = this.#stream;
-      respondGrpc(server);
+      beginAnswer(server);
       server.once('wantTrailers', () => server.sendTrailers(trailers));
     }
     this.#stream.end();
@@ -272,12 +272,5 @@ export class TunnelCall implements TunnelStream {
     }
     const number = Number(status);
     return number === 0 ? undefined : callRefused(errorCodeFromGrpc(number), this.#trailers['grpc-message'] ?? '');
-  }
-}
-
-/** With the first message, so that they leave together. */
-function respondGrpc(stream: ServerHttp2Stream): void {
-  if (!stream.headersSent && !stream.destroyed) {
-    stream.respond(answerHead, { ...undated, waitForTrailers: true });
   }
 }

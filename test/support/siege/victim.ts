@@ -20,11 +20,7 @@ const server = createGrpcServer({
   log,
   routes,
   acceptTunnel: (...call) => router.accept(...call),
-  mux: {
-    isKnown: (guest) => router.isKnown(guest),
-    onMux: (...begun) => router.carry(...begun),
-    onOpen: (...opened) => router.take(...opened),
-  },
+  mux: router.mux,
 });
 const grpc = await server.listen(0, '0.0.0.0');
 const https = grpc + 1;

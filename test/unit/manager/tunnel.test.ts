@@ -26,11 +26,7 @@ const grpc = createGrpcServer({
   service: 'manager',
   routes: parts.routes,
   acceptTunnel: (...call) => parts.router.accept(...call),
-  mux: {
-    isKnown: (guest) => parts.router.isKnown(guest),
-    onMux: (...begun) => parts.router.carry(...begun),
-    onOpen: (...opened) => parts.router.take(...opened),
-  },
+  mux: parts.router.mux,
 });
 let mux: Mux | undefined;
 let session: Awaited<ReturnType<typeof openHttp2>>;

@@ -7,7 +7,7 @@ import { Answer } from '../answer.ts';
 import type { Caller } from '../caller.ts';
 import { statusOf } from '../calls.ts';
 import { openCall, type TunnelService } from '../client.ts';
-import { answerHead, undated } from '../message.ts';
+import { beginAnswer } from '../message.ts';
 import type { MuxConnection } from './connection.ts';
 import { Mux, type OnOpen } from './mux.ts';
 
@@ -56,7 +56,7 @@ export async function acceptMux(
     return;
   }
   onKnown();
-  stream.respond(answerHead, { ...undated, waitForTrailers: true });
+  beginAnswer(stream);
   stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
   const mux = new Mux(stream, onOpen && ((connection, info) => onOpen(connection, info, guest)));
   onMux?.(mux, guest);
