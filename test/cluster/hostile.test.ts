@@ -44,7 +44,8 @@ before(async () => {
   [target] = (await kube.list<V1Pod>(kinds.pod, { namespace, labelSelector: 'app=target' })) as [V1Pod];
   const logged = await cluster.kubectl('-n', namespace, 'logs', 'deploy/target', '-c', 'traffic-agent');
   agentPort = Number(/"apiPort":(\d+)/.exec(logged)?.[1]);
-  await serves();
+  // A pod that is ready is in the Service a moment later: kube-proxy writes its rules once a second.
+  await waitFor('serving', recoveryMs, () => serves().then(() => true as const));
   restingMb = (await manager.usage())?.memoryMb ?? 0;
 }, limit);
 

@@ -36,7 +36,13 @@ before(async () => {
   await run('gcc', ['-O2', '-static', '-o', program, join(repositoryRoot, 'test/bench/native/http.c')]);
   const http = await workstation.give(program, 'http');
   workstation.start([http, 'serve', String(port), 'laptop'], join(workstation.home, 'http.log'));
+  // A pod that is ready is in the Service a moment later; what is lost before that is no rollout's.
+  await waitFor('the pods answering', 20_000, async () => ((await probe()).failed === 0 ? true : undefined));
 }, limit);
+
+/** A moment of calls. */
+const probe = (): Promise<ProbeReport> =>
+  probeFromPod(cluster, { namespace: 'steady', address, port, periodMs: 20, seconds: 0.2 });
 
 after(async () => {
   const folder = join(repositoryRoot, 'test/artifacts');
@@ -157,7 +163,7 @@ test('uninstalling, which takes the agents out, loses nothing', limit, async () 
 
 async function stillIntercepted(): Promise<void> {
   await waitFor('the laptop answering', 20_000, async () => {
-    const report = await probeFromPod(cluster, { namespace: 'steady', address, port, periodMs: 20, seconds: 0.2 });
+    const report = await probe();
     return who(report).has('laptop') && !who(report).has('pod') ? true : undefined;
   });
 }
