@@ -98,6 +98,7 @@ export async function startAgent({ clock, log, environment, relay, logLevel }: A
     acceptTunnel: (stream) => diverter.accept(stream),
     mux: {
       isKnown: ({ sessionId }) => known.has(sessionId),
+      onOpen: (stream, info, { sessionId }) => outbound.take(stream, info, sessionId),
       onMux: (mux, { sessionId }) => diverter.serveMux(mux, sessionId),
     },
     routes: (router) =>

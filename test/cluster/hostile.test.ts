@@ -112,9 +112,13 @@ const address = (place: (typeof places)[number]): readonly [string, number] => {
 };
 
 for (const [place, name] of [
-  ...['noise in place of HTTP', 'random protobuf to many calls', 'compressed bombs', 'a header without end'].flatMap(
-    (each) => [['manager', each] as const, ['agent', each] as const],
-  ),
+  ...[
+    'noise in place of HTTP',
+    'random protobuf to many calls',
+    'compressed bombs',
+    'a header without end',
+    'openings of our own that are none',
+  ].flatMap((each) => [['manager', each] as const, ['agent', each] as const]),
   ['manager', 'thousands of header fields'],
   ['manager', 'a flood of settings'],
   ['manager', 'answers that nobody takes'],

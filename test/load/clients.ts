@@ -6,8 +6,7 @@ import { type Event, parseIp, silentLogger, systemClock, withTimeout } from '../
 import { lookupName } from '../../src/connector/session/lookup.ts';
 import { ManagerSession } from '../../src/connector/session/session.ts';
 import type { Kube } from '../../src/kube/index.ts';
-import { serializeStreamInfo, tunnelCode, wire } from '../../src/protocol/index.ts';
-import { openTunnel } from '../../src/protocol/transport/index.ts';
+import { tunnelCode, wire } from '../../src/protocol/index.ts';
 import { type ManagerPod, managerNamespace } from './manager-pod.ts';
 import type { WorkloadName } from './workloads.ts';
 
@@ -131,10 +130,9 @@ export class SimulatedClient {
     }
     const id = { protocol: 'tcp', source, sourcePort: 1 + number, destination, destinationPort: echoPort } as const;
     const info = { id, sessionId: this.id, dialTimeoutMs: 5_000, roundtripLatencyMs: 0 };
-    const carried = tunnels.mux?.open(info);
-    const stream = carried ?? openTunnel(tunnels.session, 'manager');
-    if (!carried) {
-      stream.send(tunnelCode.streamInfo, serializeStreamInfo(info));
+    const stream = tunnels.tunnels.open(info);
+    if (!stream) {
+      throw new Error('no tunnels are taken');
     }
     await withTimeout(
       systemClock,

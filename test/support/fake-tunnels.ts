@@ -1,6 +1,6 @@
-import { createServer, Socket } from 'node:net';
+import assert from 'node:assert/strict';
+import { connect, createServer, Socket } from 'node:net';
 import { type Clock, formatIp, systemClock } from '../../src/base/index.ts';
-import type { TunnelOrigin } from '../../src/connector/outbound/dial.ts';
 import { parseStreamInfo, type StreamInfo, serializeStreamOk, tunnelCode } from '../../src/protocol/index.ts';
 import {
   createGrpcServer,
@@ -9,7 +9,9 @@ import {
   openMux,
   relaySocket,
   type TunnelHandlers,
+  type TunnelOrigin,
   type TunnelStream,
+  tunnelCalls,
 } from '../../src/protocol/transport/index.ts';
 
 type Failure = Exclude<DialOutcome['result'], 'ok'>;
@@ -33,7 +35,8 @@ export interface FakeTunnels {
   readonly infos: readonly StreamInfo[];
   /** Tunnels that are not over yet. */
   readonly open: number;
-  readonly session: Awaited<ReturnType<typeof openHttp2>>;
+  /** New ones are refused; those that are open go on. */
+  refuseNew(): void;
   /** As a port-forward that is gone: no stream says good-bye. */
   breakConnection(): void;
   close(): Promise<void>;
@@ -101,31 +104,44 @@ export async function openFakeTunnels(
       },
     },
   });
-  const session = await openHttp2(
-    { host: '127.0.0.1', port: await grpc.listen(0, '127.0.0.1') },
-    { clock: systemClock },
-  );
-  const { signal } = new AbortController();
-  const mux = isCarried
-    ? await openMux(session, { clock: systemClock, service: 'manager', sessionId: 's', signal })
-    : undefined;
+  const port = await grpc.listen(0, '127.0.0.1');
+  const link = await (isCarried ? openShared(port) : openCalls(port));
   return {
-    deps: { clock, tunnels: () => ({ session, sessionId: 's', mux }) },
+    deps: { clock, tunnels: () => ({ tunnels: link.tunnels, sessionId: 's' }) },
     asked,
     infos,
     get open() {
       return open.size;
     },
-    session,
-    breakConnection: () => session.socket.destroy(),
+    refuseNew: link.refuseNew,
+    breakConnection: link.breakConnection,
     async close() {
-      session.destroy();
+      link.breakConnection();
       for (const socket of sockets) {
         socket.destroy();
       }
       await grpc.close();
     },
   };
+}
+
+type Link = Pick<FakeTunnels, 'refuseNew' | 'breakConnection'> & Pick<TunnelOrigin, 'tunnels'>;
+
+async function openShared(port: number): Promise<Link> {
+  const { signal } = new AbortController();
+  const mux = await openMux(connect(port, '127.0.0.1'), { clock: systemClock, sessionId: 's', signal });
+  assert.ok(mux);
+  return { tunnels: mux, refuseNew: () => mux.leave(), breakConnection: () => mux.close() };
+}
+
+async function openCalls(port: number): Promise<Link> {
+  const session = await openHttp2({ host: '127.0.0.1', port }, { clock: systemClock });
+  const breakConnection = (): void => {
+    if (!session.destroyed) {
+      session.socket.destroy();
+    }
+  };
+  return { tunnels: tunnelCalls(session, 'manager'), refuseNew: () => session.close(), breakConnection };
 }
 
 const quiet: TunnelHandlers = {

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import { dirname, join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { type Client, createClient } from '@connectrpc/connect';
 import { parse } from 'yaml';
 import { systemClock } from '../../src/base/index.ts';
@@ -65,19 +66,27 @@ export async function openPeer(
 ): Promise<Peer> {
   const kube = loadKube({ kubeconfig });
   const { signal } = new AbortController();
-  const forward = await kube.openPortForward({ ...(await podOf(kubeconfig, where)), signal });
-  const session = await openHttp2(forward, { clock: systemClock, signal });
+  const pod = await podOf(kubeconfig, where);
+  const forwards: Duplex[] = [];
+  const open = async (): Promise<Duplex> => {
+    const forward = await kube.openPortForward({ ...pod, signal });
+    forwards.push(forward);
+    return forward;
+  };
+  const session = await openHttp2(await open(), { clock: systemClock, signal });
   const authorization = async (): Promise<string | undefined> => (token === undefined ? undefined : metadataOf(token));
   const transport = createCallTransport(session, { authorization });
   return {
     manager: createClient(wire.Manager, transport),
     agent: createClient(Agent, transport),
     tunnel: (service) => openTunnel(session, service),
-    carry: (sessionId) =>
-      openMux(session, { clock: systemClock, service: 'agent', sessionId, signal, onOpen: (each) => each.reset() }),
+    carry: async (sessionId) =>
+      openMux(await open(), { clock: systemClock, sessionId, signal, onOpen: (each) => each.reset() }),
     close: () => {
       session.destroy();
-      forward.destroy();
+      for (const forward of forwards) {
+        forward.destroy();
+      }
     },
   };
 }

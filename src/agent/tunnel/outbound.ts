@@ -8,6 +8,7 @@ import {
   relaySocket,
   type TunnelCall,
   type TunnelHandlers,
+  type TunnelStream,
 } from '../../protocol/transport/index.ts';
 
 const defaultDialTimeoutMs = 5_000;
@@ -51,14 +52,29 @@ export class OutboundDialer {
     return held.handlers;
   };
 
+  /** A tunnel in the connection that all tunnels of a client's session share. */
+  take(stream: TunnelStream, info: StreamInfo, sessionId: string): void {
+    const held = new Held(stream);
+    stream.start(held.handlers);
+    stream.pause();
+    void this.#deps.isKnown(sessionId).then((isKnown) => {
+      if (isKnown && info.sessionId === sessionId) {
+        this.#dial(stream, info, held);
+      } else {
+        this.#deps.log.info('a stream of an unknown session was refused');
+        refuse(stream, held, 'prohibited');
+      }
+    });
+  }
+
   /** The manager asks for a dial (Manager.WatchDial): `stream` is a tunnel to it whose info has been sent. */
-  dialFor(stream: TunnelCall, info: StreamInfo): void {
+  dialFor(stream: TunnelStream, info: StreamInfo): void {
     const held = new Held(stream);
     stream.start(held.handlers);
     this.#dial(stream, info, held);
   }
 
-  #dial(stream: TunnelCall, info: StreamInfo, held: Held): void {
+  #dial(stream: TunnelStream, info: StreamInfo, held: Held): void {
     const { destination, destinationPort, protocol } = info.id;
     if (isForbidden(destination) || destinationPort === 0) {
       refuse(stream, held, 'prohibited');
@@ -98,11 +114,11 @@ export class OutboundDialer {
 
 /** Keeps what a stream says until it is known who listens. */
 class Held {
-  readonly #stream: TunnelCall;
+  readonly #stream: TunnelStream;
   readonly #early: ((handlers: TunnelHandlers) => void)[] = [];
   #attached: TunnelHandlers | undefined;
 
-  constructor(stream: TunnelCall) {
+  constructor(stream: TunnelStream) {
     this.#stream = stream;
   }
 
@@ -139,7 +155,7 @@ const silent: TunnelHandlers = {
   onClose: () => undefined,
 };
 
-function refuse(stream: TunnelCall, held: Held, result: string): void {
+function refuse(stream: TunnelStream, held: Held, result: string): void {
   held.attach(silent);
   stream.send(tunnelCode.dialReject);
   stream.finish(result);

@@ -1,21 +1,11 @@
-import type { ClientHttp2Session } from 'node:http2';
 import { type Clock, formatIp, type IpBytes, type Logger } from '../../base/index.ts';
-import {
-  type ConnId,
-  parseConnId,
-  type StreamInfo,
-  serializeStreamInfo,
-  tunnelCode,
-  type wire,
-} from '../../protocol/index.ts';
+import { type ConnId, parseConnId, type StreamInfo, tunnelCode, type wire } from '../../protocol/index.ts';
 import {
   type DialOutcome,
   dialTcp,
-  openTunnel,
   relaySocket,
-  type TunnelCall,
   type TunnelHandlers,
-  type TunnelService,
+  type TunnelOrigin,
   type TunnelStream,
 } from '../../protocol/transport/index.ts';
 import { openDatagrams } from './datagrams.ts';
@@ -28,12 +18,6 @@ export interface InboundDeps {
   readonly isAllowed: (host: string, port: number, protocol: 'TCP' | 'UDP') => boolean;
   /** Whether a program has this UDP port; undefined where that cannot be known before a datagram is sent. */
   readonly hasUdpPort?: (port: number) => Promise<boolean | undefined>;
-}
-
-export interface DialSource {
-  readonly service: TunnelService;
-  readonly session: ClientHttp2Session;
-  readonly sessionId: string;
 }
 
 const localDialTimeoutMs = 3_000;
@@ -71,10 +55,10 @@ export class Inbound {
   }
 
   /** Lasts as long as the peer's watch does. */
-  async serve(source: DialSource, requests: AsyncIterable<wire.DialRequest>): Promise<void> {
+  async serve(source: TunnelOrigin | undefined, requests: AsyncIterable<wire.DialRequest>): Promise<void> {
     for await (const request of requests) {
       const id = parseConnId(request.connId);
-      if (id) {
+      if (id && source) {
         void this.#fetch(source, id, request);
       }
     }
@@ -90,26 +74,21 @@ export class Inbound {
    * Opens the tunnel when it is known how the dial went, and says so in the same piece: whoever called waits for one
    * message of ours. The greeting of the other end is not waited for; it says nothing that matters here.
    */
-  async #fetch(source: DialSource, id: ConnId, request: wire.DialRequest): Promise<void> {
+  async #fetch(source: TunnelOrigin, id: ConnId, request: wire.DialRequest): Promise<void> {
     this.#open++;
     const reached = await this.#dial(id);
-    let stream: TunnelCall;
-    try {
-      stream = openTunnel(source.session, source.service);
-    } catch {
+    const info = {
+      id,
+      sessionId: source.sessionId,
+      dialTimeoutMs: Number(request.dialTimeout) / 1e6,
+      roundtripLatencyMs: Number(request.roundtripLatency) / 1e6,
+    };
+    const stream = source.tunnels.open(info, true);
+    if (!stream) {
       this.#open--;
       reached?.giveUp();
       return;
     }
-    stream.sendWithNext(
-      tunnelCode.streamInfo,
-      serializeStreamInfo({
-        id,
-        sessionId: source.sessionId,
-        dialTimeoutMs: Number(request.dialTimeout) / 1e6,
-        roundtripLatencyMs: Number(request.roundtripLatency) / 1e6,
-      }),
-    );
     this.#join(stream, reached);
   }
 

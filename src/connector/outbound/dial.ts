@@ -1,15 +1,12 @@
-import type { ClientHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Clock, Disposable, IpBytes, NearfieldError } from '../../base/index.ts';
-import { type ConnId, type DialResult, serializeStreamInfo, tunnelCode } from '../../protocol/index.ts';
+import { type ConnId, type DialResult, tunnelCode } from '../../protocol/index.ts';
 import {
   dialResultOf,
   LateHandlers,
-  type Mux,
-  openTunnel,
   relaySocket,
   type TunnelHandlers,
-  type TunnelService,
+  type TunnelOrigin,
   type TunnelStream,
 } from '../../protocol/transport/index.ts';
 
@@ -28,15 +25,6 @@ export interface ClusterDialerDeps {
   readonly clock: Clock;
   /** Where a connection to an address begins: the manager, or an agent, and our session there; while there is one. */
   readonly tunnels: (destination: IpBytes) => TunnelOrigin | undefined;
-}
-
-export interface TunnelOrigin {
-  readonly session: ClientHttp2Session;
-  readonly sessionId: string;
-  /** Default: the manager. */
-  readonly service?: TunnelService;
-  /** One stream for all tunnels, where there is one: a call for each costs both ends more than its sockets. */
-  readonly mux?: Mux | undefined;
 }
 
 /** An open TCP connection in the cluster. Nothing is read from it until it is joined; then it belongs to the relay. */
@@ -232,18 +220,8 @@ export class ClusterDialer implements Disposable {
   }
 
   #open(id: ConnId): TunnelStream | undefined {
-    const link = this.#deps.tunnels(id.destination);
-    if (!link || link.session.closed || link.session.destroyed) {
-      return undefined;
-    }
-    const info = { id, sessionId: link.sessionId, dialTimeoutMs, roundtripLatencyMs };
-    const carried = link.mux?.open(info);
-    if (carried) {
-      return carried;
-    }
-    const stream = openTunnel(link.session, link.service ?? 'manager');
-    stream.send(tunnelCode.streamInfo, serializeStreamInfo(info));
-    return stream;
+    const origin = this.#deps.tunnels(id.destination);
+    return origin?.tunnels.open({ id, sessionId: origin.sessionId, dialTimeoutMs, roundtripLatencyMs });
   }
 }
 

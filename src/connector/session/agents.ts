@@ -1,11 +1,29 @@
-import type { ClientHttp2Session } from 'node:http2';
+import type { Duplex } from 'node:stream';
 import { createClient } from '@connectrpc/connect';
-import { type Clock, type Disposable, formatIp, type IpBytes, type Logger, sleep, toError } from '../../base/index.ts';
+import {
+  type Clock,
+  type Disposable,
+  formatIp,
+  type IpBytes,
+  type Logger,
+  sleep,
+  toError,
+  withTimeout,
+} from '../../base/index.ts';
 import type { Kube } from '../../kube/index.ts';
 import { Agent, type wire } from '../../protocol/index.ts';
-import { createCallTransport, http2Upgrade, openHttp2, openMux } from '../../protocol/transport/index.ts';
+import {
+  createCallTransport,
+  http2Upgrade,
+  muxUpgrade,
+  type OnOpen,
+  openHttp2,
+  openMux,
+  type TunnelOpener,
+  type TunnelOrigin,
+  tunnelCalls,
+} from '../../protocol/transport/index.ts';
 import type { Inbound } from '../inbound/inbound.ts';
-import type { TunnelOrigin } from '../outbound/dial.ts';
 
 export interface AgentSessionsDeps {
   readonly kube: Pick<Kube, 'connectToPod'>;
@@ -86,57 +104,81 @@ export class AgentSessions implements Disposable {
     }
   }
 
-  async #serve(
-    { namespace, podName, podIp, apiPort }: wire.AgentPodInfo,
-    sessionId: string,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { kube, clock } = this.#deps;
-    const forward = await kube.connectToPod({
-      namespace,
-      pod: podName,
-      port: apiPort,
-      upgrade: http2Upgrade,
-      signal,
-    });
+  async #serve(agent: wire.AgentPodInfo, sessionId: string, signal: AbortSignal): Promise<void> {
+    const connection =
+      (await this.#openShared(agent, sessionId, signal)) ?? (await this.#openCalls(agent, sessionId, signal));
+    const podIp = formatIp(agent.podIp);
+    const end = (): void => connection.close();
+    this.#ended.signal.addEventListener('abort', end, { once: true });
+    this.#sessions.set(podIp, { tunnels: connection.tunnels, sessionId });
     try {
-      const session = await openHttp2(forward, { clock, signal });
-      const end = (): void => session.destroy();
-      this.#ended.signal.addEventListener('abort', end, { once: true });
-      try {
-        this.#sessions.set(formatIp(podIp), { session, sessionId, service: 'agent' });
-        await this.#bringConnections(session, sessionId, signal);
-      } finally {
-        this.#sessions.delete(formatIp(podIp));
-        if (signal.aborted && !this.#ended.signal.aborted && !session.destroyed) {
-          await drained(session, clock);
-        }
-        this.#ended.signal.removeEventListener('abort', end);
-        session.destroy();
-      }
+      await connection.serve();
     } finally {
-      forward.destroy();
+      this.#sessions.delete(podIp);
+      if (signal.aborted && !this.#ended.signal.aborted) {
+        connection.leave();
+        await withTimeout(this.#deps.clock, drainMs, 'the last callers', () => connection.closed).catch(
+          () => undefined,
+        );
+      }
+      this.#ended.signal.removeEventListener('abort', end);
+      connection.close();
     }
   }
 
-  /** In one stream where the agent is ours; in a tunnel for each where it is not. Lasts until either end leaves. */
-  async #bringConnections(session: ClientHttp2Session, sessionId: string, signal: AbortSignal): Promise<void> {
+  /** All tunnels in one connection. Undefined where the agent is not ours. */
+  async #openShared(agent: wire.AgentPodInfo, sessionId: string, signal: AbortSignal): Promise<Connection | undefined> {
     const { clock, inbound } = this.#deps;
-    const mux = await openMux(session, {
-      clock,
-      service: 'agent',
-      sessionId,
-      signal,
-      onOpen: (connection, info) => void inbound.take(connection, info),
-    });
-    if (!mux) {
-      const agent = createClient(Agent, createCallTransport(session));
-      await inbound.serve({ service: 'agent', session, sessionId }, agent.watchDial({ sessionId }, { signal }));
-      return;
-    }
-    await Promise.race([mux.closed, aborted(signal)]);
-    mux.leave();
+    const onOpen: OnOpen = (connection, info) => void inbound.take(connection, info);
+    const mux = await openMux(await this.#forward(agent, muxUpgrade, signal), { clock, sessionId, signal, onOpen });
+    return (
+      mux && {
+        tunnels: mux,
+        closed: mux.closed,
+        serve: () => Promise.race([mux.closed, aborted(signal)]),
+        leave: () => mux.leave(),
+        close: () => mux.close(),
+      }
+    );
   }
+
+  /** A call for each tunnel, which the agent asks us for. */
+  async #openCalls(agent: wire.AgentPodInfo, sessionId: string, signal: AbortSignal): Promise<Connection> {
+    const { clock, inbound } = this.#deps;
+    const forward = await this.#forward(agent, http2Upgrade, signal);
+    const session = await openHttp2(forward, { clock, signal });
+    const tunnels = tunnelCalls(session, 'agent');
+    const client = createClient(Agent, createCallTransport(session));
+    return {
+      tunnels,
+      closed: new Promise<void>((resolve) => session.once('close', () => resolve())),
+      serve: () => inbound.serve({ tunnels, sessionId }, client.watchDial({ sessionId }, { signal })),
+      leave: () => session.close(),
+      close: () => {
+        session.destroy();
+        forward.destroy();
+      },
+    };
+  }
+
+  #forward(
+    { namespace, podName, apiPort }: wire.AgentPodInfo,
+    upgrade: typeof http2Upgrade | typeof muxUpgrade,
+    signal: AbortSignal,
+  ): Promise<Duplex> {
+    return this.#deps.kube.connectToPod({ namespace, pod: podName, port: apiPort, upgrade, signal });
+  }
+}
+
+/** To one agent. */
+interface Connection {
+  readonly tunnels: TunnelOpener;
+  readonly closed: Promise<unknown>;
+  /** Lasts until either end leaves. */
+  serve(): Promise<unknown>;
+  /** No new callers come; it closes when those that are there have their answers. */
+  leave(): void;
+  close(): void;
 }
 
 const aborted = (signal: AbortSignal): Promise<void> =>
@@ -147,18 +189,3 @@ const aborted = (signal: AbortSignal): Promise<void> =>
       signal.addEventListener('abort', () => resolve(), { once: true });
     }
   });
-
-/** No new callers come; resolves when those that are there have their answers, or have had their time. */
-function drained(
-  session: { close(): void; destroy(): void; once(event: 'close', listener: () => void): unknown },
-  clock: Clock,
-): Promise<void> {
-  return new Promise((resolve) => {
-    const limit = clock.after(drainMs, () => session.destroy());
-    session.once('close', () => {
-      void limit.dispose();
-      resolve();
-    });
-    session.close();
-  });
-}

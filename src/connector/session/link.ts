@@ -8,9 +8,12 @@ import {
   createCallTransport,
   http2Upgrade,
   type Mux,
+  muxUpgrade,
   openHttp2,
   openMux,
   pingNow,
+  type TunnelOpener,
+  tunnelCalls,
 } from '../../protocol/transport/index.ts';
 import type { ManagerWay } from '../contract.ts';
 import { managerMissing, managerNotRunning } from '../errors.ts';
@@ -26,7 +29,8 @@ export interface ManagerLink {
   readonly manager: Client<typeof wire.Manager>;
   /** Ours, beside the contract: a manager of somebody else has it not. */
   readonly workloads: Client<typeof Workloads>;
-  readonly tunnels: ClientHttp2Session;
+  /** The half that carries tunnels, once it has begun to. */
+  readonly tunnels: TunnelOpener | undefined;
   /** How the pod was reached; undefined when nobody can tell. */
   readonly way: ManagerWay | undefined;
   /** Resolves when either half is gone. */
@@ -34,12 +38,8 @@ export interface ManagerLink {
   /** Ends at once unless both halves answer within seconds. */
   check(): void;
   close(): void;
-  /** Shows who we are on the half that carries tunnels, which do not say it themselves. */
-  introduce(sessionId: string): Promise<void>;
-  /** Has the tunnels of this session go in one stream, where the manager knows how to. */
+  /** Begins with the tunnels of this session: all in one connection where the manager knows how to, else a call for each. */
   carry(sessionId: string): Promise<void>;
-  /** That stream, while there is one. */
-  readonly mux: Mux | undefined;
 }
 
 export interface LinkOptions {
@@ -61,76 +61,78 @@ export async function openManagerLink(options: LinkOptions): Promise<ManagerLink
   const sessions: ClientHttp2Session[] = [];
   const failed = new AbortController();
   const both = AbortSignal.any([signal, failed.signal]);
-  let calls: ClientHttp2Session;
-  let tunnels: ClientHttp2Session;
+  let mux: Mux | undefined;
+  let tunnels: TunnelOpener | undefined;
+  const { promise: closed, resolve: end } = Promise.withResolvers<void>();
   const close = (): void => {
-    for (const session of sessions) {
-      session.destroy();
-    }
-    for (const forward of forwards) {
-      forward.destroy();
+    mux?.close();
+    for (const each of [...sessions, ...forwards]) {
+      each.destroy();
     }
   };
-  try {
-    const open = async (): Promise<ClientHttp2Session> => {
-      const where = { namespace, pod, port, signal: both };
-      const forward = isSealed
-        ? await kube.openPortForward(where)
-        : await kube.connectToPod({ ...where, upgrade: http2Upgrade });
-      forwards.push(forward);
-      const session = await openHttp2(forward, { clock, signal: both });
-      sessions.push(session);
-      return session;
-    };
-    let why: unknown;
-    const half = (): Promise<ClientHttp2Session | undefined> =>
-      open().catch((error: unknown) => {
-        // The other one must not come up afterwards, and stay.
-        why ??= error;
-        failed.abort();
-        return undefined;
-      });
-    const [first, second] = await Promise.all([half(), half()]);
-    if (!first || !second) {
-      throw why;
-    }
-    [calls, tunnels] = [first, second];
-  } catch (error) {
-    close();
-    throw error;
-  }
-  const closed = Promise.race(
-    [calls, tunnels].map((session) => new Promise<void>((resolve) => session.once('close', () => resolve()))),
-  );
   void closed.then(close);
+  const forward = async (upgrade: typeof http2Upgrade | typeof muxUpgrade): Promise<Duplex> => {
+    const where = { namespace, pod, port, signal: both };
+    const duplex = isSealed ? await kube.openPortForward(where) : await kube.connectToPod({ ...where, upgrade });
+    forwards.push(duplex);
+    duplex.on('error', () => undefined);
+    return duplex;
+  };
+  const openSession = async (): Promise<ClientHttp2Session> => {
+    const session = await openHttp2(await forward(http2Upgrade), { clock, signal: both });
+    sessions.push(session);
+    session.once('close', end);
+    return session;
+  };
+  let why: unknown;
+  const half = <T>(opening: Promise<T>): Promise<T | undefined> =>
+    opening.catch((error: unknown) => {
+      // The other one must not come up afterwards, and stay.
+      why ??= error;
+      failed.abort();
+      return undefined;
+    });
+  const [calls, waiting] = await Promise.all([half(openSession()), half(forward(muxUpgrade))]);
+  if (!calls || !waiting) {
+    close();
+    throw why;
+  }
+  const transportOf = (session: ClientHttp2Session): Transport =>
+    createCallTransport(session, { authorization: options.authorization });
+  const carry = async (sessionId: string): Promise<void> => {
+    // It was opened beside the other one, and may have been given up while nobody spoke.
+    const duplex = waiting.destroyed ? await forward(muxUpgrade) : waiting;
+    const authorization = await options.authorization();
+    mux = await openMux(duplex, { clock, sessionId, authorization, signal });
+    if (mux) {
+      void mux.closed.then(() => end());
+      tunnels = mux;
+      return;
+    }
+    const session = await openSession();
+    if (authorization !== undefined) {
+      // Tunnels do not say who opens them.
+      await createClient(wire.Manager, transportOf(session)).remain(
+        { session: { sessionId } },
+        { signal, timeoutMs: introduceTimeoutMs },
+      );
+    }
+    tunnels = tunnelCalls(session, 'manager');
+  };
   const check = (): void => {
+    mux?.check();
     for (const session of sessions) {
       pingNow(session, clock);
     }
-  };
-  const transportOf = (session: ClientHttp2Session): Transport =>
-    createCallTransport(session, { authorization: options.authorization });
-  const introduce = async (sessionId: string): Promise<void> => {
-    await createClient(wire.Manager, transportOf(tunnels)).remain(
-      { session: { sessionId } },
-      { signal, timeoutMs: introduceTimeoutMs },
-    );
-  };
-  let mux: Mux | undefined;
-  const carry = async (sessionId: string): Promise<void> => {
-    mux = await openMux(tunnels, { clock, service: 'manager', sessionId, signal });
-    void mux?.closed.then(() => {
-      mux = undefined;
-    });
   };
   const transport = transportOf(calls);
   const manager = createClient(wire.Manager, transport);
   const way = isSealed ? 'sealed' : kube.wayTo(namespace);
   const workloads = createClient(Workloads, transport);
   return {
-    ...{ manager, workloads, tunnels, way, closed, check, close, introduce, carry },
-    get mux() {
-      return mux;
+    ...{ manager, workloads, way, closed, check, close, carry },
+    get tunnels() {
+      return tunnels;
     },
   };
 }

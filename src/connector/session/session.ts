@@ -21,6 +21,7 @@ import {
   wire,
   wireVersion,
 } from '../../protocol/index.ts';
+import type { TunnelOrigin } from '../../protocol/transport/index.ts';
 import { managerTooOld, notConnected } from '../errors.ts';
 import { Inbound } from '../inbound/inbound.ts';
 import { readClientConfig } from '../network/wishes.ts';
@@ -109,9 +110,12 @@ export class ManagerSession {
     return this.#link;
   }
 
-  get tunnels() {
-    const { tunnels: session, mux } = this.#link ?? {};
-    return session && this.#sessionId ? { session, mux, sessionId: this.#sessionId } : undefined;
+  get tunnels(): TunnelOrigin | undefined {
+    return this.#originOf(this.#link);
+  }
+
+  #originOf({ tunnels }: Partial<ManagerLink> = {}): TunnelOrigin | undefined {
+    return tunnels && this.#sessionId ? { tunnels, sessionId: this.#sessionId } : undefined;
   }
 
   /** The same at the agent of a pod, where we are connected to it. */
@@ -198,9 +202,6 @@ export class ManagerSession {
         link = await open();
       }
       await this.#arrive(link, signal);
-      if (identity.isShown) {
-        await link.introduce(this.#sessionId);
-      }
       await link.carry(this.#sessionId);
       this.clientConfig = await this.#readConfig(link);
       this.agentImage =
@@ -311,10 +312,7 @@ export class ManagerSession {
       }
     });
     this.#follow(scope, 'dial', (signal) =>
-      this.#inbound.serve(
-        { service: 'manager', session: link.tunnels, sessionId: this.#sessionId },
-        link.manager.watchDial(session, { signal }),
-      ),
+      this.#inbound.serve(this.#originOf(link), link.manager.watchDial(session, { signal })),
     );
     this.#follow(scope, 'agents', (signal) => this.#watchAgentPods(link, signal));
     this.#follow(scope, 'remain', async (signal) => {

@@ -3,16 +3,21 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../base/index.ts';
 import { type Caller, callerAt } from './caller.ts';
 import type { Guests, Leave } from './guests.ts';
+import { muxPreface } from './mux/opening.ts';
 
 /**
  * What a client asks a pod for through the API server's proxy (`pods/proxy`, RFC 9110 §7.8): the API server connects to
  * the pod itself and hands on bytes, where a port-forward takes them through the kubelet and the runtime as well.
+ * Calls and tunnels as HTTP/2; or many tunnels in a connection of our own (`mux/opening.ts`).
  */
 export const http2Upgrade = { path: '/nearfield/http2', protocol: 'nearfield-http2' } as const;
+export const muxUpgrade = { path: '/nearfield/connections', protocol: 'nearfield-connections' } as const;
 
-const switching = `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${http2Upgrade.protocol}\r\n\r\n`;
+const switchingTo = (protocol: string): string =>
+  `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`;
 const maxHeadBytes = 8 * 1024;
 const letterG = 0x47;
+const letterN = 0x4e;
 
 export interface EntranceDeps {
   readonly clock: Clock;
@@ -21,6 +26,8 @@ export interface EntranceDeps {
   readonly firstWordMs: number;
   /** The bytes of HTTP/2 begin here. */
   readonly onHttp2: (socket: Socket, caller: Caller) => void;
+  /** Our own preface begins here. `isGreeted`: ours has left. */
+  readonly onMux: (socket: Socket, caller: Caller, isGreeted: boolean) => void;
 }
 
 export interface Entrance {
@@ -35,10 +42,11 @@ interface Arriving {
 }
 
 /**
- * The listening side of a server of HTTP/2. Most callers begin with it at once (RFC 9113 §3.4: “PRI”); those that the API
- * server's proxy brings begin with a request of HTTP/1.1, which is answered by Node's own server.
+ * The listening side of a server of HTTP/2. Most callers begin with it at once (RFC 9113 §3.4: “PRI”), or with a preface of our
+ * own (“NEARFIELD”); those that the API server's proxy brings begin with a request of HTTP/1.1, which is answered by
+ * Node's own server.
  */
-export function createEntrance({ clock, guests, firstWordMs, onHttp2 }: EntranceDeps): Entrance {
+export function createEntrance({ clock, guests, firstWordMs, onHttp2, onMux }: EntranceDeps): Entrance {
   const arriving = new Map<Socket, Arriving>();
   const upgrades = createUpgrades({ maxHeaderSize: maxHeadBytes }, (request, response) => {
     guests.note('a request that is none of ours', callerAt(request.socket));
@@ -47,7 +55,10 @@ export function createEntrance({ clock, guests, firstWordMs, onHttp2 }: Entrance
   upgrades.on('clientError', (_error, socket) => socket.destroy());
   upgrades.on('upgrade', ({ socket, url, headers }: IncomingMessage, _duplex, head: Buffer) => {
     const arrived = arriving.get(socket);
-    if (!arrived || url !== http2Upgrade.path || headers.upgrade !== http2Upgrade.protocol) {
+    const upgrade = [http2Upgrade, muxUpgrade].find(
+      ({ path, protocol }) => url === path && headers.upgrade === protocol,
+    );
+    if (!arrived || !upgrade) {
       guests.note('a request that is none of ours', callerAt(socket));
       socket.destroy();
       return;
@@ -59,11 +70,17 @@ export function createEntrance({ clock, guests, firstWordMs, onHttp2 }: Entrance
       return;
     }
     arriving.delete(socket);
-    socket.write(switching);
+    socket.write(switchingTo(upgrade.protocol));
     if (head.length > 0) {
       socket.unshift(head);
     }
-    onHttp2(socket, caller);
+    if (upgrade === http2Upgrade) {
+      onHttp2(socket, caller);
+    } else {
+      // Who is between may agree to an upgrade that it does not carry: the other end waits for a word.
+      socket.write(muxPreface);
+      onMux(socket, caller, true);
+    }
   });
   const server = createServer({ noDelay: true }, (socket) => {
     socket.on('error', () => undefined);
@@ -95,7 +112,11 @@ export function createEntrance({ clock, guests, firstWordMs, onHttp2 }: Entrance
         upgrades.emit('connection', socket);
       } else {
         arriving.delete(socket);
-        onHttp2(socket, caller);
+        if (head[0] === letterN) {
+          onMux(socket, caller, false);
+        } else {
+          onHttp2(socket, caller);
+        }
       }
     });
   });

@@ -6,20 +6,15 @@ import {
 } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Clock, Disposable, Logger } from '../../base/index.ts';
+import { keepAlive, livingSession } from './alive.ts';
 import { type Caller, callerOf, setCaller } from './caller.ts';
 import { type TunnelService, tunnelPaths } from './client.ts';
 import { createEntrance } from './entrance.ts';
 import { Guests, type Leave } from './guests.ts';
 import { Handlers, type ServiceRouter } from './handlers.ts';
 import { cancelCode } from './message.ts';
-import { acceptMux, type MuxServer, muxPaths } from './mux/call.ts';
-import {
-  connectionWindowBytes,
-  keepAlive,
-  maxStreamsPerSession,
-  sessionMemoryMegabytes,
-  streamWindowBytes,
-} from './session.ts';
+import { acceptMux, type MuxServer } from './mux/ends.ts';
+import { connectionWindowBytes, maxStreamsPerSession, sessionMemoryMegabytes, streamWindowBytes } from './session.ts';
 import { TunnelCall } from './stream.ts';
 
 /**
@@ -41,7 +36,7 @@ export interface GrpcServerOptions {
   readonly service: TunnelService;
   /** Must call `stream.start` before it returns. */
   readonly acceptTunnel: (stream: TunnelCall, headers: IncomingHttpHeaders, caller: Caller) => void;
-  /** Who may have connections brought in one stream, where that is done at all. */
+  /** Who may have many connections in one, where that is done at all. */
   readonly mux?: MuxServer;
   readonly log?: Logger;
 }
@@ -58,14 +53,13 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   options.routes(handlers);
   const guests = new Guests(options);
   const tunnelPath = tunnelPaths[options.service];
-  const muxPath = muxPaths[options.service];
   const sessions = new Set<ServerHttp2Session>();
+  const carriers = new Set<Socket>();
   const serve = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     stream.on('error', () => undefined);
     const caller = callerOf(stream.session as ServerHttp2Session | undefined);
     const isPost = headers[':method'] === 'POST';
     const isTunnel = isPost && headers[':path'] === tunnelPath;
-    const mux = isPost && headers[':path'] === muxPath ? options.mux : undefined;
     const guard = StreamGuard.admit(stream, {
       caller,
       guests,
@@ -76,8 +70,6 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       stream.close(refusedCode);
     } else if (isTunnel) {
       options.acceptTunnel(new TunnelCall(stream, true, () => guard.release()), headers, caller);
-    } else if (mux) {
-      void acceptMux(stream, headers, caller, mux, () => guard.heard());
     } else {
       stream.once('end', () => guard.heard());
       serveLater(stream, headers, caller);
@@ -110,10 +102,27 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
       }
     });
     session.setLocalWindowSize(connectionWindowBytes);
-    keepAlive(session, options.clock);
+    keepAlive(livingSession(session), options.clock);
     session.once('close', () => sessions.delete(session));
   };
-  const { server, endArriving } = createEntrance({ clock: options.clock, guests, firstWordMs, onHttp2: begin });
+  const carry = (socket: Socket, caller: Caller, isGreeted: boolean): void => {
+    const onRefused = (why: string): void => guests.note(why, caller);
+    if (!options.mux) {
+      onRefused('connections in one, which are not served here');
+      socket.destroy();
+      return;
+    }
+    carriers.add(socket);
+    socket.once('close', () => carriers.delete(socket));
+    void acceptMux(socket, options.mux, { clock: options.clock, caller, firstWordMs, isGreeted, onRefused });
+  };
+  const { server, endArriving } = createEntrance({
+    clock: options.clock,
+    guests,
+    firstWordMs,
+    onHttp2: begin,
+    onMux: carry,
+  });
   return {
     listen: (port, host) =>
       new Promise((resolve, reject) => {
@@ -129,6 +138,9 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
         server.close(() => resolve());
         for (const session of sessions) {
           session.destroy();
+        }
+        for (const socket of carriers) {
+          socket.destroy();
         }
         endArriving();
       }),

@@ -1,8 +1,9 @@
-import { type ClientHttp2Session, connect, type ServerHttp2Session } from 'node:http2';
+import { type ClientHttp2Session, connect } from 'node:http2';
 import { connect as connectTcp } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { type Clock, type Disposable, withTimeout } from '../../base/index.ts';
+import { type Clock, withTimeout } from '../../base/index.ts';
 import { noHttp2Session } from '../errors.ts';
+import { askNow, keepAlive, livingSession } from './alive.ts';
 import { Unblocked } from './unblocked.ts';
 
 /**
@@ -14,15 +15,6 @@ export const connectionWindowBytes = 64 * 1024 * 1024;
 /** Node refuses new streams while a session holds more than this; it must exceed both windows. In MB. */
 export const sessionMemoryMegabytes = 512;
 export const maxStreamsPerSession = 20_000;
-const pingPeriodMs = 10_000;
-const pingTimeoutMs = 5_000;
-const pingNowTimeoutMs = 3_000;
-/** How often within that time it is looked for bytes. */
-const looks = 2;
-/** A PING that waits behind an upload on a slow line: as long as so much of it leaves between two looks, it is on its way. */
-const movedBytes = 16 * 1024;
-/** What leaves may only fill the buffers in front of somebody who is gone: it counts for half a minute at most. */
-const maxLooksForMoved = 12;
 const openTimeoutMs = 10_000;
 
 export interface OpenHttp2Options {
@@ -66,7 +58,10 @@ export async function openHttp2(
     throw noHttp2Session(error);
   }
   session.setLocalWindowSize(connectionWindowBytes);
-  keepAlive(session, options.clock, (answered) => askByCall(session, answered));
+  keepAlive(
+    livingSession(session, (answered) => askByCall(session, answered)),
+    options.clock,
+  );
   return session;
 }
 
@@ -95,68 +90,7 @@ function askByCall(session: ClientHttp2Session, answered: () => void): void {
   call.resume();
 }
 
-/** One PING out of turn, with little time to answer: after sleep, who is not there at once is gone. */
-export function pingNow(session: ClientHttp2Session | ServerHttp2Session, clock: Clock): void {
-  if (session.destroyed) {
-    return;
-  }
-  const limit = clock.after(pingNowTimeoutMs, () => session.destroy());
-  const stop = (): void => void limit.dispose();
-  session.once('close', stop);
-  session.ping(() => {
-    stop();
-    session.off('close', stop);
-  });
+/** One PING out of turn: a session that does not answer at once is given up. */
+export function pingNow(session: ClientHttp2Session, clock: Clock): void {
+  askNow(livingSession(session), clock);
 }
-
-/**
- * Destroys the session when a PING, or `ask` in its place, stays unanswered and nothing else comes either: a dead far side is otherwise never
- * noticed. On a slow line the answer waits behind megabytes of other bytes, and a loop that was held up finds it only
- * after its timers: so bytes count as life, and one look that finds none is followed by another. An upload gets few bytes
- * back, so what leaves counts too, for a while.
- */
-export function keepAlive(
-  session: ClientHttp2Session | ServerHttp2Session,
-  clock: Clock,
-  ask: (answered: () => void) => void = (answered) => void session.ping(answered),
-): Disposable {
-  let waiting: Disposable | undefined;
-  const bytes = (): Bytes => (session.destroyed ? { bytesRead: 0, bytesWritten: 0 } : bytesOf(session.socket));
-  const wait = (before: Bytes, looksLeft: number, movesLeft: number): void => {
-    waiting = clock.after(pingTimeoutMs / looks, () => {
-      const now = bytes();
-      if (now.bytesRead !== before.bytesRead) {
-        wait(now, looks - 1, maxLooksForMoved);
-      } else if (now.bytesWritten - before.bytesWritten >= movedBytes && movesLeft > 0) {
-        wait(now, looks - 1, movesLeft - 1);
-      } else if (looksLeft > 0) {
-        wait(now, looksLeft - 1, movesLeft);
-      } else {
-        session.destroy();
-      }
-    });
-  };
-  const timer = clock.every(pingPeriodMs, () => {
-    if (waiting || session.destroyed) {
-      return;
-    }
-    wait(bytes(), looks - 1, maxLooksForMoved);
-    ask(() => {
-      void waiting?.dispose();
-      waiting = undefined;
-    });
-  });
-  const stop = (): void => {
-    void timer.dispose();
-    void waiting?.dispose();
-  };
-  session.once('close', stop);
-  return { dispose: stop };
-}
-
-interface Bytes {
-  readonly bytesRead: number;
-  readonly bytesWritten: number;
-}
-
-const bytesOf = ({ bytesRead, bytesWritten }: Bytes): Bytes => ({ bytesRead, bytesWritten });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { duplexPair } from 'node:stream';
+import { systemClock } from '../../../src/base/index.ts';
 import { type StreamInfo, serializeStreamInfo } from '../../../src/protocol/index.ts';
 import type { TunnelHandlers } from '../../../src/protocol/transport/index.ts';
 import type { MuxConnection } from '../../../src/protocol/transport/mux/connection.ts';
@@ -67,7 +68,11 @@ async function hear(input: Uint8Array, isTaking: boolean, random: Random): Promi
     };
     connection.start(handlers);
   };
-  const mux = new Mux(stream, isTaking ? listen : undefined);
+  const mux = new Mux(stream, {
+    side: isTaking ? 'server' : 'client',
+    clock: systemClock,
+    onOpen: isTaking ? listen : undefined,
+  });
   for (let count = isTaking ? 0 : 2; count > 0; count--) {
     const connection = mux.open(info);
     assert.ok(connection);
@@ -95,9 +100,10 @@ export function openMuxTarget(): Target {
     seeds: [
       Buffer.concat([opened, muxFrame(muxCode.normal, 1, new Uint8Array(300).fill(9)), credit(1)]),
       Buffer.concat([opened, muxFrame(muxCode.closeSend, 1, nothing), muxFrame(muxCode.finish, 1, nothing)]),
-      Buffer.concat([muxFrame(muxCode.dialOk, 1, nothing), muxFrame(muxCode.normal, 2, new Uint8Array(5)), credit(2)]),
+      Buffer.concat([muxFrame(muxCode.dialOk, 1, nothing), muxFrame(muxCode.normal, 3, new Uint8Array(5)), credit(3)]),
       Buffer.concat([muxFrame(muxCode.drop, 1, nothing), muxFrame(muxCode.leave, 0, nothing)]),
-      Buffer.concat([muxFrame(muxCode.disconnect, 2, nothing), muxFrame(muxCode.finish, 2, nothing)]),
+      Buffer.concat([muxFrame(muxCode.ping, 0, nothing), muxFrame(muxCode.pong, 0, nothing)]),
+      Buffer.concat([muxFrame(muxCode.disconnect, 3, nothing), muxFrame(muxCode.finish, 3, nothing)]),
     ],
     async run(input, random) {
       assert.deepEqual(

@@ -13,12 +13,9 @@ const endStream = 1;
 const watchPath = '/telepresence.manager.Manager/WatchIntercepts';
 const arrivePath = '/telepresence.manager.Manager/ArriveAsClient';
 /** Those of both services: each knows its own, and shrugs at the others. */
-const tunnelPaths = [
-  '/telepresence.manager.Manager/Tunnel',
-  '/telepresence.agent.Agent/Tunnel',
-  '/nearfield.manager.Connections/Carry',
-  '/nearfield.agent.Connections/Carry',
-];
+const tunnelPaths = ['/telepresence.manager.Manager/Tunnel', '/telepresence.agent.Agent/Tunnel'];
+/** What a connection of many tunnels begins with. */
+const ownPreface = 'NEARFIELD CONNECTIONS\r\n\r\n';
 const tunnelPath = (id: number): string => tunnelPaths[((id - 1) / 2) % tunnelPaths.length] ?? '';
 
 const open = (stream: number, path: string, flags = endHeaders): Buffer =>
@@ -191,6 +188,33 @@ export const grpcAttacks: Readonly<Record<string, Attack>> = {
   'tunnels full of noise': saying(() =>
     Buffer.concat(odd(1_000).flatMap((id) => [open(id, tunnelPath(id)), ...data(id, randomBytes(200), endStream)])),
   ),
+  'openings of our own that are none': async (target) => {
+    const bodies = [
+      '\xff\xff',
+      '\0\x02{}',
+      '\0\x10{"session":12345}',
+      '\0\x11{"session":"guess"}',
+      randomBytes(400).toString('latin1'),
+    ];
+    const sockets = await Promise.all(
+      Array.from({ length: 100 }, async (_, number) => {
+        const socket = connect({ ...target });
+        socket.on('error', () => undefined);
+        await within(3_000, once(socket, 'connect'));
+        socket.resume();
+        const opening = `${ownPreface.slice(0, number < 20 ? number : undefined)}${bodies[number % bodies.length]}`;
+        await pour(socket, Buffer.concat([Buffer.from(opening, 'latin1'), randomBytes(32 * 1024)]), 1, 1_000);
+        return socket;
+      }),
+    );
+    const ended = await Promise.all(
+      sockets.map((socket) => socket.destroyed || within(limitMs, once(socket, 'close'))),
+    );
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+    return `${ended.filter(Boolean).length} ended by the server`;
+  },
   'hundreds of connections': async (target) => {
     const sockets = await Promise.all(
       Array.from({ length: 600 }, async () => {

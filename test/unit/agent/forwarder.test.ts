@@ -36,6 +36,9 @@ let scope: Scope;
 let clock: HandClock;
 let forwarder: Forwarder;
 let port: number;
+let apiPort: number;
+/** As a port-forward that is gone. */
+let breakDeveloper: () => void;
 let session: Awaited<ReturnType<typeof openHttp2>>;
 let appSockets: Socket[];
 
@@ -82,9 +85,14 @@ beforeEach(async () => {
         version: () => ({ name: 'test', version: 'v2.24.0' }),
         watchDial: (request, { signal }) => diverter.watch(request.sessionId, signal),
       }),
-    mux: { isKnown: async () => true, onMux: (mux, { sessionId: id }) => diverter.serveMux(mux, id) },
+    mux: {
+      isKnown: async () => true,
+      onOpen: (stream) => stream.reset(),
+      onMux: (mux, { sessionId: id }) => diverter.serveMux(mux, id),
+    },
   });
-  session = await openHttp2({ host: '127.0.0.1', port: await grpc.listen(0, '127.0.0.1') }, { clock: systemClock });
+  apiPort = await grpc.listen(0, '127.0.0.1');
+  session = await openHttp2({ host: '127.0.0.1', port: apiPort }, { clock: systemClock });
   scope.defer(() => grpc.close());
   scope.defer(() => session.destroy());
 });
@@ -118,9 +126,13 @@ async function developer(): Promise<{ next(): Promise<Uint8Array> }> {
       connIds.push(connId);
     };
     const { signal } = new AbortController();
-    assert.ok(await openMux(session, { clock: systemClock, service: 'agent', sessionId, onOpen, signal }));
+    const mux = await openMux(connect(apiPort, '127.0.0.1'), { clock: systemClock, sessionId, onOpen, signal });
+    assert.ok(mux);
+    breakDeveloper = () => mux.close();
+    scope.defer(breakDeveloper);
     return { next: () => waitFor('a connection', 5_000, () => connIds.shift()) };
   }
+  breakDeveloper = () => session.destroy();
   const agent = createClient(Agent, createCallTransport(session));
   const controller = new AbortController();
   scope.defer(() => controller.abort());
@@ -258,7 +270,7 @@ eachWay('when the developer’s connection breaks before it has fetched, the app
   const socket = call();
   socket.end('hello');
   await next();
-  session.destroy();
+  breakDeveloper();
   assert.equal(await readAll(socket), 'app hello', 'and no time has passed');
 });
 
@@ -278,7 +290,7 @@ for (const ended of [true, false]) {
         socket.end();
         await heardEnd;
       }
-      session.destroy();
+      breakDeveloper();
       const answer = readAll(socket);
       if (!ended) {
         await waitFor('the application being asked', 5_000, async () => (appSockets.length > 0 ? true : undefined));
@@ -299,7 +311,7 @@ eachWay('when the developer is lost in the middle of an answer, the caller sees 
   stream.sendData(Buffer.from('half of'));
   await once(socket, 'data');
   const failed = new Promise((resolve) => socket.once('close', resolve));
-  session.destroy();
+  breakDeveloper();
   assert.equal(await failed, true);
   assert.equal(appSockets.length, 0);
 });
@@ -314,7 +326,7 @@ eachWay('what was too much to keep is not said again', async () => {
   await heard;
   await waitFor('all of it', 5_000, async () => (text().length > maxReplayBytes ? true : undefined));
   const failed = new Promise((resolve) => socket.once('close', resolve));
-  session.destroy();
+  breakDeveloper();
   assert.equal(await failed, true);
 });
 

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { afterEach, beforeEach, test } from 'node:test';
 import { KnownClients } from '../../../src/agent/tunnel/known.ts';
 import { OutboundDialer } from '../../../src/agent/tunnel/outbound.ts';
 import { isReason, type NearfieldError, parseIp, silentLogger, systemClock } from '../../../src/base/index.ts';
-import { serializeStreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
-import { openHttp2, openTunnel, type TunnelCall } from '../../../src/protocol/transport/index.ts';
+import { type StreamInfo, serializeStreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
+import { openHttp2, openMux, openTunnel, type TunnelStream } from '../../../src/protocol/transport/index.ts';
 import { HandClock } from '../manager/hand-clock.ts';
 import { freePort, listen, type Pod, startPod } from './pod.ts';
 
@@ -31,12 +31,12 @@ beforeEach(async () => {
     podIp: '127.0.0.9',
     isKnown: (sessionId) => known.has(sessionId),
   });
-  pod = await startPod(outbound.serve);
+  pod = await startPod(outbound.serve, undefined, (...opened) => outbound.take(...opened));
 });
 afterEach(() => pod.scope.dispose());
 
 interface Opened {
-  readonly stream: TunnelCall;
+  readonly stream: TunnelStream;
   readonly codes: number[];
   readonly answer: Promise<string>;
   readonly closed: Promise<NearfieldError | undefined>;
@@ -46,13 +46,18 @@ async function open(to: string, port: number, sessionId = 'known', protocol: 'tc
   const session = await openHttp2({ host: '127.0.0.1', port: pod.apiPort }, { clock: systemClock });
   pod.scope.defer(() => session.destroy());
   const stream = openTunnel(session, 'agent');
+  stream.send(tunnelCode.streamInfo, serializeStreamInfo(infoOf(to, port, sessionId, protocol)));
+  return listenTo(stream);
+}
+
+function infoOf(to: string, port: number, sessionId: string, protocol: 'tcp' | 'udp' = 'tcp'): StreamInfo {
   const [source, destination] = [parseIp('10.1.1.1'), parseIp(to)];
   assert.ok(source && destination);
   const id = { protocol, source, sourcePort: 4711, destination, destinationPort: port };
-  stream.send(
-    tunnelCode.streamInfo,
-    serializeStreamInfo({ id, sessionId, dialTimeoutMs: 1_000, roundtripLatencyMs: 0 }),
-  );
+  return { id, sessionId, dialTimeoutMs: 1_000, roundtripLatencyMs: 0 };
+}
+
+function listenTo(stream: TunnelStream): Opened {
   const codes: number[] = [];
   const answer = Promise.withResolvers<string>();
   const closed = Promise.withResolvers<NearfieldError | undefined>();
@@ -76,6 +81,23 @@ test('a client that the manager knows reaches what the pod reaches', limit, asyn
   const { answer, codes } = await open('127.0.0.1', await greeter());
   assert.equal(await answer, 'hello from the pod');
   assert.deepEqual(codes, [tunnelCode.streamOk, tunnelCode.dialOk]);
+});
+
+test('so does who has all tunnels in one connection, and only in the name of its own session', limit, async () => {
+  const { signal } = new AbortController();
+  const port = await greeter();
+  const mux = await openMux(connect(pod.apiPort, '127.0.0.1'), { clock: systemClock, sessionId: 'known', signal });
+  assert.ok(mux);
+  pod.scope.defer(() => mux.close());
+  const ask = (sessionId: string): Opened =>
+    listenTo(mux.open(infoOf('127.0.0.1', port, sessionId)) ?? assert.fail('not opened'));
+  const { answer, codes } = ask('known');
+  assert.equal(await answer, 'hello from the pod');
+  assert.deepEqual(codes, [tunnelCode.dialOk]);
+  const other = ask('another');
+  assert.equal(await other.closed, undefined);
+  assert.deepEqual(other.codes, [tunnelCode.dialReject]);
+  assert.equal(other.stream.result, 'prohibited');
 });
 
 test('a port of the pod that is only open on loopback is reached by the pod’s address', limit, async () => {

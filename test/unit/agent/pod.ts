@@ -6,6 +6,7 @@ import type { Diversion } from '../../../src/agent/port/diversion.ts';
 import { Forwarder } from '../../../src/agent/port/forwarder.ts';
 import type { Relay } from '../../../src/agent/relay/relay.ts';
 import { Diverter, type ServeStream } from '../../../src/agent/tunnel/diverter.ts';
+import type { OutboundDialer } from '../../../src/agent/tunnel/outbound.ts';
 import { type Clock, Scope, silentLogger, systemClock } from '../../../src/base/index.ts';
 import {
   Agent,
@@ -52,7 +53,11 @@ export interface Pod {
 }
 
 /** An agent's insides with its own server, without a port yet. */
-export async function startPod(serve?: ServeStream, diverterClock?: Clock): Promise<Pod> {
+export async function startPod(
+  serve?: ServeStream,
+  diverterClock?: Clock,
+  take?: OutboundDialer['take'],
+): Promise<Pod> {
   const scope = new Scope();
   scope.defer(() => {
     for (const socket of callers) {
@@ -71,7 +76,11 @@ export async function startPod(serve?: ServeStream, diverterClock?: Clock): Prom
         version: () => ({ name: 'test', version: 'v2.24.0' }),
         watchDial: (request, { signal }) => diverter.watch(request.sessionId, signal),
       }),
-    mux: { isKnown: async () => true, onMux: (mux, { sessionId }) => diverter.serveMux(mux, sessionId) },
+    mux: {
+      isKnown: async () => true,
+      onOpen: (stream, info, { sessionId }) => (take ? take(stream, info, sessionId) : stream.reset()),
+      onMux: (mux, { sessionId }) => diverter.serveMux(mux, sessionId),
+    },
   });
   const apiPort = await grpc.listen(0, '127.0.0.1');
   scope.defer(() => grpc.close());
@@ -164,14 +173,14 @@ export async function developer(pod: Pod, sessionId: string, way: Way = 'one str
   };
   const { signal } = controller;
   if (way === 'one stream') {
-    const mux = await openMux(session, {
-      service: 'agent',
+    const mux = await openMux(connect(pod.apiPort, '127.0.0.1'), {
       clock: systemClock,
       sessionId,
       signal,
       onOpen: (stream, { id }) => take(stream, id),
     });
     assert.ok(mux);
+    pod.scope.defer(() => mux.close());
     return { dials };
   }
   const serve = async (): Promise<void> => {

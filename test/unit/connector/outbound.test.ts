@@ -206,7 +206,7 @@ test('a connection that is being closed opens no tunnels, and breaks nothing', l
   const { daemon, fake } = await start(() => ({ kind: 'silent' }));
   daemon.say(question(1));
   await until(() => fake.open === 1);
-  fake.session.close();
+  fake.refuseNew();
   daemon.say(question(2));
   assert.deepEqual(await daemon.next(), { type: 'answer', id: 2, result: 'unreachable' });
 });
@@ -215,7 +215,7 @@ test('a connection to the manager that breaks makes open questions unreachable',
   const { daemon, fake } = await start(() => ({ kind: 'silent' }));
   daemon.say(question(1));
   await until(() => fake.open === 1);
-  fake.session.destroy();
+  fake.breakConnection();
   assert.deepEqual(await daemon.next(), { type: 'answer', id: 1, result: 'unreachable' });
 });
 
@@ -280,7 +280,7 @@ test('datagrams keep their borders both ways, and the far end’s close is told'
     assert.ok(heard.type === 'datagram');
     assert.deepEqual(Buffer.from(heard.payload), Buffer.alloc(size, size & 0xff));
   }
-  fake.session.destroy();
+  fake.breakConnection();
   assert.deepEqual(await daemon.next(), { type: 'close', id: 5 });
 });
 

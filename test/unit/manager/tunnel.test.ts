@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { after, before, test } from 'node:test';
 import { createClient } from '@connectrpc/connect';
@@ -28,6 +28,7 @@ const grpc = createGrpcServer({
   acceptTunnel: (...call) => parts.router.accept(...call),
   mux: parts.router.mux,
 });
+let port = 0;
 let mux: Mux | undefined;
 let session: Awaited<ReturnType<typeof openHttp2>>;
 const limit = { timeout: 10_000 };
@@ -40,7 +41,8 @@ const hostAddress =
 before(async () => {
   parts.store.addClient('ann', clientInfo());
   parts.store.addAgent('agent:1', agentInfo());
-  session = await openHttp2({ host: '127.0.0.1', port: await grpc.listen(0, '127.0.0.1') }, { clock: systemClock });
+  port = await grpc.listen(0, '127.0.0.1');
+  session = await openHttp2({ host: '127.0.0.1', port }, { clock: systemClock });
   mux = await carry('ann');
 });
 
@@ -50,7 +52,7 @@ after(async () => {
 });
 
 const carry = (sessionId: string): Promise<Mux | undefined> =>
-  openMux(session, { clock: systemClock, service: 'manager', sessionId, signal: new AbortController().signal });
+  openMux(connect(port, '127.0.0.1'), { clock: systemClock, sessionId, signal: new AbortController().signal });
 
 interface Heard {
   readonly stream: TunnelStream;

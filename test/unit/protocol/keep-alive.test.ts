@@ -3,7 +3,8 @@ import { EventEmitter, once } from 'node:events';
 import { type ClientHttp2Session, createServer, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { keepAlive, openHttp2 } from '../../../src/protocol/transport/session.ts';
+import { keepAlive, livingSession } from '../../../src/protocol/transport/alive.ts';
+import { openHttp2 } from '../../../src/protocol/transport/session.ts';
 import { waitFor } from '../../cluster/shell.ts';
 import { HandClock } from '../manager/hand-clock.ts';
 
@@ -27,7 +28,7 @@ class FakeSession extends EventEmitter {
 function setup() {
   const session = new FakeSession();
   const clock = new HandClock();
-  keepAlive(session as unknown as ClientHttp2Session, clock);
+  keepAlive(livingSession(session as unknown as ClientHttp2Session), clock);
   return { session, clock };
 }
 

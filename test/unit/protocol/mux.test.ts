@@ -1,14 +1,30 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { createServer } from 'node:http2';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { type Duplex, duplexPair } from 'node:stream';
-import { test } from 'node:test';
-import { type NearfieldError, parseIp, silentLogger, systemClock } from '../../../src/base/index.ts';
-import { type StreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
-import { createGrpcServer, openHttp2, openMux, type TunnelHandlers } from '../../../src/protocol/transport/index.ts';
+import { afterEach, test } from 'node:test';
+import {
+  type Clock,
+  createLogger,
+  type LogLine,
+  type NearfieldError,
+  parseIp,
+  systemClock,
+} from '../../../src/base/index.ts';
+import { type StreamInfo, serializeStreamInfo, tunnelCode } from '../../../src/protocol/index.ts';
+import {
+  createGrpcServer,
+  type MuxGuest,
+  openMux,
+  type TunnelHandlers,
+} from '../../../src/protocol/transport/index.ts';
 import { firstWindowBytes, type MuxConnection } from '../../../src/protocol/transport/mux/connection.ts';
 import { MuxDecoder, muxCode, muxFrame } from '../../../src/protocol/transport/mux/frame.ts';
 import { Mux } from '../../../src/protocol/transport/mux/mux.ts';
+import { helloSchema, muxPreface, openingBody, readOpening } from '../../../src/protocol/transport/mux/opening.ts';
 import { waitFor } from '../../cluster/shell.ts';
+import { HandClock } from '../manager/hand-clock.ts';
 
 const limit = { timeout: 10_000 };
 const address = parseIp('127.0.0.1') ?? new Uint8Array(4);
@@ -18,6 +34,19 @@ const info: StreamInfo = {
   dialTimeoutMs: 1_000,
   roundtripLatencyMs: 500,
 };
+
+const open: Duplex[] = [];
+/** For the time of one test. */
+function duplexes(): [Duplex, Duplex] {
+  const both = duplexPair();
+  open.push(...both);
+  return both;
+}
+afterEach(() => {
+  for (const each of open.splice(0)) {
+    each.on('error', () => undefined).destroy();
+  }
+});
 
 /** What one end of a connection was told, in order; data as text, neighbours joined. */
 class Ear implements TunnelHandlers {
@@ -51,11 +80,11 @@ interface Pair {
   open(): Promise<readonly [MuxConnection, MuxConnection]>;
 }
 
-function pair(): Pair {
-  const streams = duplexPair();
+function pair(clock: Clock = systemClock): Pair {
+  const streams = duplexes();
   const opened: MuxConnection[] = [];
-  const near = new Mux(streams[0]);
-  const far = new Mux(streams[1], (connection) => opened.push(connection));
+  const near = new Mux(streams[0], { side: 'client', clock });
+  const far = new Mux(streams[1], { side: 'server', clock, onOpen: (connection) => opened.push(connection) });
   return {
     near,
     far,
@@ -99,13 +128,11 @@ test('frames come out as they went in, wherever they are cut', () => {
   }
 });
 
-test('frames that are compressed, too short or too long are malformed', () => {
+test('frames that are too long are malformed', () => {
   const push = (text: string): string | undefined =>
     new MuxDecoder({ data: () => undefined, control: () => undefined }).push(Buffer.from(text, 'hex'));
-  assert.equal(push('01000000050000000001'), 'compressed frame');
-  assert.equal(push('00000000040000000001'), 'frame too short');
-  assert.equal(push('007fffffff0000000001'), 'frame too long');
-  assert.equal(push('00000004060600000001'), 'frame too long');
+  assert.equal(push('7fffffff0000000001'), 'frame too long');
+  assert.equal(push('000004010600000001'), 'frame too long');
 });
 
 test('a connection carries bytes both ways, and each direction ends by itself', limit, async () => {
@@ -317,8 +344,8 @@ const hostile: readonly (readonly [string, (number: number) => readonly Uint8Arr
 ];
 for (const [what, frames] of hostile) {
   test(`${what} ends the stream`, limit, async () => {
-    const [stream, peer] = duplexPair();
-    const mux = new Mux(stream);
+    const [stream, peer] = duplexes();
+    const mux = new Mux(stream, { side: 'client', clock: systemClock });
     const connection = mux.open(info) ?? assert.fail('not opened');
     const ear = new Ear();
     connection.start(ear);
@@ -334,8 +361,8 @@ for (const [what, frames] of hostile) {
 }
 
 test('what comes byte by byte for a reader that stands still is not kept without end', limit, async () => {
-  const [stream, peer] = duplexPair();
-  const mux = new Mux(stream);
+  const [stream, peer] = duplexes();
+  const mux = new Mux(stream, { side: 'client', clock: systemClock });
   const connections = Array.from({ length: 4 }, () => mux.open(info) ?? assert.fail('not opened'));
   for (const connection of connections) {
     connection.start(new Ear());
@@ -363,8 +390,8 @@ test('what comes byte by byte for a reader that stands still is not kept without
 });
 
 test('frames for a connection that is over are for nobody', limit, async () => {
-  const [stream, peer] = duplexPair();
-  const mux = new Mux(stream);
+  const [stream, peer] = duplexes();
+  const mux = new Mux(stream, { side: 'client', clock: systemClock });
   peer.resume();
   peer.once('end', () => peer.end());
   peer.write(muxFrame(muxCode.normal, 12, Buffer.from('late')));
@@ -373,54 +400,205 @@ test('frames for a connection that is over are for nobody', limit, async () => {
   assert.equal(await mux.closed, undefined);
 });
 
-test('an agent takes the call of a session that it knows, and refuses others', limit, async () => {
-  const served: string[] = [];
-  const grpc = createGrpcServer({
-    clock: systemClock,
-    service: 'agent',
-    acceptTunnel: (stream) => stream.reset(),
-    routes: () => undefined,
-    mux: { isKnown: ({ sessionId }) => sessionId === 'ann', onMux: (_, { sessionId }) => void served.push(sessionId) },
-    log: silentLogger,
+test('both ends open connections, and neither mistakes the other’s for its own', limit, async () => {
+  const streams = duplexes();
+  const opened: MuxConnection[] = [];
+  const onOpen = (connection: MuxConnection): void => {
+    opened.push(connection);
+    connection.start(new Ear());
+    connection.sendData(Buffer.from('welcome'));
+  };
+  const ends = [
+    new Mux(streams[0], { side: 'client', clock: systemClock, onOpen }),
+    new Mux(streams[1], { side: 'server', clock: systemClock, onOpen }),
+  ];
+  const ears = [...ends, ...ends].map((end) => {
+    const ear = new Ear();
+    (end.open(info) ?? assert.fail('not opened')).start(ear);
+    return ear;
   });
-  const host = '127.0.0.1';
-  const session = await openHttp2({ host, port: await grpc.listen(0, host) }, { clock: systemClock });
-  const { signal } = new AbortController();
-  const ask = (sessionId: string): Promise<Mux | undefined> =>
-    openMux(session, { clock: systemClock, service: 'agent', sessionId, onOpen: () => undefined, signal });
-  try {
-    assert.ok(await ask('ann'));
-    await assert.rejects(ask('eve'), { code: 'permission_denied' });
-    await assert.rejects(ask('x'.repeat(600)), { code: 'permission_denied' });
-    assert.deepEqual(served, ['ann']);
-  } finally {
-    session.destroy();
-    await grpc.close();
-  }
+  await until('all answers', () => ears.every(({ text }) => text === 'welcome'));
+  assert.deepEqual(opened.map(({ number }) => number).sort(), [1, 2, 3, 4]);
 });
 
-test('a peer without such calls is asked for nothing else', limit, async () => {
+test('a number of the other end’s own is malformed', limit, async () => {
+  const [stream, peer] = duplexes();
+  const mux = new Mux(stream, { side: 'server', clock: systemClock, onOpen: () => assert.fail('opened') });
+  peer.on('error', () => undefined);
+  peer.write(muxFrame(muxCode.streamInfo, 2, serializeStreamInfo(info)));
+  assert.equal((await mux.closed)?.reason, 'protocol.malformed');
+});
+
+test('who asks and asks and takes no answer is given up', limit, async () => {
+  const [stream, peer] = duplexes();
+  const mux = new Mux(stream, { side: 'server', clock: systemClock, onOpen: (each) => each.finish('x'.repeat(900)) });
+  peer.on('error', () => undefined);
+  let number = 1;
+  const say = (): void => {
+    let hasRoom = true;
+    while (hasRoom && !stream.destroyed) {
+      hasRoom = peer.write(muxFrame(muxCode.streamInfo, number, serializeStreamInfo(info)));
+      number += 2;
+    }
+  };
+  peer.on('drain', () => setImmediate(say));
+  say();
+  assert.equal((await mux.closed)?.reason, 'protocol.malformed');
+  assert.ok(number > 10_000, 'a few thousand are nothing');
+});
+
+test('who says nothing any more is given up, and who answers is not', limit, async () => {
+  const clock = new HandClock();
+  const { near, far, streams } = pair(clock);
+  let isOver = false;
+  void near.closed.then(() => {
+    isOver = true;
+  });
+  for (let seconds = 0; seconds < 60; seconds += 5) {
+    clock.advance(5_000);
+    await turn();
+    await turn();
+    await turn();
+  }
+  assert.equal(isOver, false);
+  streams[1].removeAllListeners('data');
+  streams[1].pause();
+  clock.advance(25_000);
+  assert.equal((await near.closed)?.reason, 'protocol.stream-broken');
+  far.close();
+  await far.closed;
+  assert.equal(clock.timers, 0);
+});
+
+test('a check finds out within three seconds', limit, async () => {
+  const clock = new HandClock();
+  const { near, far, streams } = pair(clock);
+  near.check();
+  await until('the question being answered', () => clock.timers === 2);
+  clock.advance(3_000);
+  assert.equal(near.open(info) === undefined, false);
+  streams[1].removeAllListeners('data');
+  streams[1].pause();
+  near.check();
+  clock.advance(3_000);
+  assert.equal((await near.closed)?.reason, 'protocol.stream-broken');
+  far.close();
+});
+
+test('an end that has too much unread says that it is there', limit, async () => {
+  const clock = new HandClock();
+  const [stream, peer] = duplexes();
+  const mux = new Mux(stream, { side: 'client', clock });
+  const said: number[] = [];
+  const decoder = new MuxDecoder({ data: () => undefined, control: (code) => said.push(code) });
+  peer.on('data', (chunk: Buffer) => decoder.push(chunk));
+  const words = Array.from({ length: 60 }, () => {
+    const connection = mux.open(info) ?? assert.fail('not opened');
+    connection.start(new Ear());
+    connection.pause();
+    const word = muxFrame(muxCode.normal, connection.number, Buffer.alloc(1));
+    return Buffer.concat(Array.from({ length: 10_000 }, () => word));
+  });
+  const say = (): void => {
+    while (words.length > 0 && peer.write(words.pop())) {
+      // As long as there is room.
+    }
+  };
+  peer.on('drain', say);
+  say();
+  await until('the stream being left unread', () => stream.isPaused());
+  clock.advance(30_000);
+  assert.equal(stream.destroyed, false, 'nor is the far end given up, which cannot make itself heard');
+  await until('a sign of life', () => said.includes(muxCode.pong));
+  mux.close();
+  await mux.closed;
+});
+
+interface Asked {
+  readonly mux: Mux | undefined;
+  readonly socket: Socket;
+}
+
+/** A server that knows ann, and `ask` in the name of others. `without`: one that has nothing of the kind. */
+async function serving(isKnown: ((guest: MuxGuest) => boolean) | undefined, use: (port: number) => Promise<void>) {
+  const lines: LogLine[] = [];
   const grpc = createGrpcServer({
     clock: systemClock,
     service: 'agent',
     acceptTunnel: (stream) => stream.reset(),
     routes: () => undefined,
+    ...(isKnown ? { mux: { isKnown, onOpen: (each) => each.reset() } } : {}),
+    log: createLogger({ sink: (line) => void lines.push(line), wallMs: () => 0 }),
   });
-  const host = '127.0.0.1';
-  const session = await openHttp2({ host, port: await grpc.listen(0, host) }, { clock: systemClock });
-  const { signal } = new AbortController();
   try {
-    const mux = await openMux(session, {
-      clock: systemClock,
-      service: 'agent',
-      sessionId: 'ann',
-      onOpen: () => undefined,
-      signal,
-    });
-    assert.equal(mux, undefined);
-    assert.equal(session.destroyed, false);
+    await use(await grpc.listen(0, '127.0.0.1'));
   } finally {
-    session.destroy();
-    await Promise.all([once(session, 'close').catch(() => undefined), grpc.close()]);
+    await grpc.close();
+  }
+  return lines;
+}
+
+async function ask(port: number, sessionId: string, over?: Socket): Promise<Asked> {
+  const socket = over ?? connect(port, '127.0.0.1');
+  const { signal } = new AbortController();
+  const mux = await openMux(socket, { clock: systemClock, sessionId, authorization: 'Bearer x', signal });
+  return { mux, socket };
+}
+
+test('who is known gets connections in one, and others are told that they are not', limit, async () => {
+  const guests: MuxGuest[] = [];
+  const isKnown = (guest: MuxGuest): boolean => {
+    guests.push(guest);
+    return guest.sessionId === 'ann';
+  };
+  await serving(isKnown, async (port) => {
+    const { mux } = await ask(port, 'ann');
+    assert.ok(mux?.open(info));
+    await assert.rejects(ask(port, 'eve'), { code: 'permission_denied' });
+  });
+  const [{ caller, authorization } = assert.fail('nobody')] = guests;
+  assert.deepEqual({ caller, authorization }, { caller: { address: '127.0.0.1' }, authorization: 'Bearer x' });
+});
+
+test('a server that has it not, and one of HTTP/2 that never heard of it, end the connection', limit, async () => {
+  await serving(undefined, async (port) => assert.equal((await ask(port, 'ann')).mux, undefined));
+  const http2 = createServer();
+  http2.on('sessionError', () => undefined);
+  http2.listen(0, '127.0.0.1');
+  await once(http2, 'listening');
+  const { mux, socket } = await ask((http2.address() as AddressInfo).port, 'ann');
+  assert.equal(mux, undefined);
+  assert.equal(socket.destroyed, true);
+  http2.close();
+});
+
+test('who is known by a name that is too long, or in no well-formed words, is nobody', limit, async () => {
+  const lines = await serving(
+    () => true,
+    async (port) => {
+      assert.equal((await ask(port, 'x'.repeat(600))).mux, undefined);
+      for (const words of ['\0\x02[]', '\xff\xff{}', '\0\x01{', 'and more', '\0\x10{"session":12345}']) {
+        const socket = connect(port, '127.0.0.1');
+        socket.write(Buffer.concat([muxPreface, Buffer.from(words, 'latin1'), Buffer.alloc(20_000)]));
+        socket.resume();
+        socket.on('error', () => undefined);
+        await once(socket, 'close');
+      }
+    },
+  );
+  assert.ok(lines.some(({ fields }) => fields?.['what'] === 'a connection that is not well-formed'));
+});
+
+test('the opening means the same wherever it is cut, and what follows is not lost', limit, async () => {
+  const words = Buffer.concat([muxPreface, openingBody({ session: 'ann' }), Buffer.from('more')]);
+  for (let at = 1; at < words.length; at++) {
+    const [near, far] = duplexes();
+    const reading = readOpening(near, helloSchema);
+    far.write(words.subarray(0, at));
+    await turn();
+    far.write(words.subarray(at));
+    assert.deepEqual(await reading, { session: 'ann' });
+    far.end();
+    assert.equal(Buffer.concat(await near.toArray()).toString(), 'more');
   }
 });

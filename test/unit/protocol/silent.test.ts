@@ -15,7 +15,11 @@ for (const [what, bytes] of [
   test(`whoever ${what} is closed after a while, and what they held is free`, limit, async () => {
     const clock = new HandClock();
     const guests = new Guests({ clock });
-    const { server } = createEntrance({ clock, guests, firstWordMs: 15_000, onHttp2: () => assert.fail('no HTTP/2') });
+    const { server } = createEntrance({
+      ...{ clock, guests, firstWordMs: 15_000 },
+      onHttp2: () => assert.fail('no HTTP/2'),
+      onMux: () => assert.fail('nor connections in one'),
+    });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     const { port } = server.address() as { port: number };

@@ -10,7 +10,7 @@ import { maxPieceBytes, muxCode } from './frame.ts';
 export const firstWindowBytes = 256 * 1024;
 const maxWindowBytes = 4 * 1024 * 1024;
 /** Who sends on after a “full” may do so for so long; beyond, it is lost. Only whoever sends datagrams does. */
-const overdraftBytes = 1024 * 1024;
+export const overdraftBytes = 1024 * 1024;
 /** What an event that waits takes itself: a megabyte that comes byte by byte is a hundred. */
 const eventBytes = 128;
 const nothing = new Uint8Array(0);
@@ -32,7 +32,7 @@ type Event = { readonly slice: Uint8Array; readonly last: boolean } | (() => voi
 
 const heldBy = (event: Event): number => eventBytes + (typeof event === 'function' ? 0 : event.slice.length);
 
-/** One connection of a multiplexed stream, to whom it belongs a tunnel as any other. */
+/** One of the connections, to whom it belongs a tunnel as any other. */
 export class MuxConnection implements TunnelStream {
   readonly number: number;
   readonly #carrier: MuxCarrier;

@@ -2,9 +2,9 @@ import { concatBytes, viewOf } from '../../../base/index.ts';
 import { tunnelCode } from '../../tunnel/index.ts';
 
 /**
- * Frames of a multiplexed stream, which is ours alone. Each is one message of gRPC over HTTP/2, so that whatever
- * stands between can read it as such: u8 flag 0, u32 length of what follows, u8 code, u32 connection, body. All numbers are
- * big-endian. Codes up to 8 are a tunnel's own, and mean the same.
+ * Frames of a multiplexed connection, which is ours alone: u32 length of the body, u8 code, u32 connection, body. All numbers
+ * are big-endian. Codes up to 8 are a tunnel's own, and mean the same. Whoever asked for the connection (`opening.ts`)
+ * gives odd numbers to those it opens, and the other end even ones.
  */
 export const muxCode = {
   ...tunnelCode,
@@ -14,15 +14,18 @@ export const muxCode = {
   drop: 17,
   /** Body: u32, so many more bytes may be sent. */
   credit: 18,
-  /** Of the whole stream (connection 0): no new connections, please; it ends with the last one. */
+  /** Of the whole (connection 0): no new connections, please; it ends with the last one. */
   leave: 19,
+  /** Of the whole: a sign of life is asked for, and given. */
+  ping: 20,
+  pong: 21,
 } as const;
 
-const prefixBytes = 5;
-const headBytes = 5;
-export const muxFrameBytes = prefixBytes + headBytes;
+export const muxFrameBytes = 9;
 /** What we send in one frame. */
 export const maxPieceBytes = 256 * 1024;
+/** Below, one piece of a copy is cheaper than two. */
+export const smallBodyBytes = 1024;
 /** A piece of ours, and room for whoever cuts larger ones. */
 const maxBodyBytes = 1024 * 1024;
 /** Control bodies are a stream info, a number, or nothing. */
@@ -31,10 +34,9 @@ const maxControlBytes = 1024;
 /** What stands in front of a body, with `room` bytes behind it. */
 export function muxHeader(code: number, connection: number, bodyLength: number, room = 0): Buffer {
   const out = Buffer.allocUnsafe(muxFrameBytes + room);
-  out[0] = 0;
-  out.writeUInt32BE(headBytes + bodyLength, 1);
-  out[5] = code;
-  out.writeUInt32BE(connection, 6);
+  out.writeUInt32BE(bodyLength, 0);
+  out[4] = code;
+  out.writeUInt32BE(connection, 5);
   return out;
 }
 
@@ -87,16 +89,10 @@ export class MuxDecoder {
 
   #begin(): string | undefined {
     const view = viewOf(this.#head);
-    const length = view.getUint32(1) - headBytes;
+    const length = view.getUint32(0);
     this.#headLength = 0;
-    this.#code = view.getUint8(5);
-    this.#connection = view.getUint32(6);
-    if (this.#head[0] !== 0) {
-      return 'compressed frame';
-    }
-    if (length < 0) {
-      return 'frame too short';
-    }
+    this.#code = view.getUint8(4);
+    this.#connection = view.getUint32(5);
     if (length > (this.#code === muxCode.normal ? maxBodyBytes : maxControlBytes)) {
       return 'frame too long';
     }
@@ -131,4 +127,26 @@ export class MuxDecoder {
       this.#handlers.control(this.#code, this.#connection, body);
     }
   }
+}
+
+/** Neighbours that are small become one piece. */
+export function joinSmall(pieces: readonly Uint8Array[]): Uint8Array[] {
+  const joined: Uint8Array[] = [];
+  let small: Uint8Array[] = [];
+  const close = (): void => {
+    if (small.length > 0) {
+      joined.push(small.length === 1 ? (small[0] as Uint8Array) : Buffer.concat(small));
+      small = [];
+    }
+  };
+  for (const piece of pieces) {
+    if (piece.length > 2 * smallBodyBytes) {
+      close();
+      joined.push(piece);
+    } else {
+      small.push(piece);
+    }
+  }
+  close();
+  return joined;
 }
