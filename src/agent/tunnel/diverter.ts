@@ -35,7 +35,7 @@ const maxSameCaller = 64;
 const greetingDelayMs = 20;
 
 /**
- * Hands connections to the developer's side: in one stream where its client has opened that, over its watch where there is
+ * Hands connections to the developer’s side: all in one where its client has opened that, over its watch where there is
  * only that, else through the manager.
  */
 export class Diverter {
@@ -63,7 +63,7 @@ export class Diverter {
     return this.#watchers.watch(sessionId, signal);
   }
 
-  /** A client takes its connections in one stream, for as long as that lasts. */
+  /** A client takes its connections all in one, for as long as that lasts. */
   serveMux(mux: Mux, sessionId: string): void {
     this.#muxes.set(sessionId, mux);
     void mux.closed.then(() => {

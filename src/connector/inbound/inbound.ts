@@ -94,7 +94,7 @@ export class Inbound {
 
   #join(stream: TunnelStream, reached: Reached | undefined): void {
     if (reached) {
-      // In one stream the caller has said its first words already.
+      // Where all are in one, the caller has said its first words already.
       stream.sendSoon(tunnelCode.dialOk);
     } else {
       stream.send(tunnelCode.dialReject);

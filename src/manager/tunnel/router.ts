@@ -142,7 +142,7 @@ export class TunnelRouter {
     });
   }
 
-  /** The tunnels of a client in one stream. */
+  /** The tunnels of a client in one connection. */
   readonly mux: MuxServer = {
     isKnown: ({ sessionId, caller, authorization }) =>
       this.#deps.store.clients.has(sessionId) && this.#deps.mayTunnel(caller, authorization, sessionId),
@@ -169,7 +169,7 @@ export class TunnelRouter {
     });
   }
 
-  /** A client's tunnel in that stream. What it says meanwhile waits there. */
+  /** A client’s tunnel in that connection. What it says meanwhile waits there. */
   #take(stream: MuxConnection, info: StreamInfo, guest: MuxGuest): void {
     const { sessionId, caller } = guest;
     const route = (handlers: TunnelHandlers): void => stream.start(handlers);
