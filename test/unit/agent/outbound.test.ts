@@ -31,7 +31,7 @@ beforeEach(async () => {
     podIp: '127.0.0.9',
     isKnown: (sessionId) => known.has(sessionId),
   });
-  pod = await startPod(outbound.serve, undefined, (...opened) => outbound.take(...opened));
+  pod = await startPod({ outbound });
 });
 afterEach(() => pod.scope.dispose());
 

@@ -5,9 +5,9 @@ import { createClient } from '@connectrpc/connect';
 import type { Diversion } from '../../../src/agent/port/diversion.ts';
 import { Forwarder } from '../../../src/agent/port/forwarder.ts';
 import type { Relay } from '../../../src/agent/relay/relay.ts';
-import { Diverter, type ServeStream } from '../../../src/agent/tunnel/diverter.ts';
+import { Diverter } from '../../../src/agent/tunnel/diverter.ts';
 import type { OutboundDialer } from '../../../src/agent/tunnel/outbound.ts';
-import { type Clock, Scope, silentLogger, systemClock } from '../../../src/base/index.ts';
+import { Scope, silentLogger, systemClock } from '../../../src/base/index.ts';
 import {
   Agent,
   type ConnId,
@@ -20,6 +20,7 @@ import {
   createCallTransport,
   createGrpcServer,
   dialTcp,
+  type MuxServer,
   openHttp2,
   openMux,
   openTunnel,
@@ -52,12 +53,14 @@ export interface Pod {
   readonly apiPort: number;
 }
 
+export interface PodOptions {
+  readonly outbound?: OutboundDialer;
+  /** It has nothing beside the contract. */
+  readonly isStock?: boolean;
+}
+
 /** An agent's insides with its own server, without a port yet. */
-export async function startPod(
-  serve?: ServeStream,
-  diverterClock?: Clock,
-  take?: OutboundDialer['take'],
-): Promise<Pod> {
+export async function startPod({ outbound, isStock = false }: PodOptions = {}): Promise<Pod> {
   const scope = new Scope();
   scope.defer(() => {
     for (const socket of callers) {
@@ -66,7 +69,12 @@ export async function startPod(
     callers.clear();
   });
   const clock = new HandClock();
-  const diverter = new Diverter(diverterClock ?? clock, silentLogger, () => undefined, serve);
+  const diverter = new Diverter(clock, silentLogger, () => undefined, outbound?.serve);
+  const mux: MuxServer = {
+    isKnown: async () => true,
+    onOpen: (stream, info, { sessionId }) => (outbound ? outbound.take(stream, info, sessionId) : stream.reset()),
+    onMux: (each, { sessionId }) => diverter.serveMux(each, sessionId),
+  };
   const grpc = createGrpcServer({
     clock: systemClock,
     service: 'agent',
@@ -76,11 +84,7 @@ export async function startPod(
         version: () => ({ name: 'test', version: 'v2.24.0' }),
         watchDial: (request, { signal }) => diverter.watch(request.sessionId, signal),
       }),
-    mux: {
-      isKnown: async () => true,
-      onOpen: (stream, info, { sessionId }) => (take ? take(stream, info, sessionId) : stream.reset()),
-      onMux: (mux, { sessionId }) => diverter.serveMux(mux, sessionId),
-    },
+    ...(isStock ? {} : { mux }),
   });
   const apiPort = await grpc.listen(0, '127.0.0.1');
   scope.defer(() => grpc.close());

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
-import { afterEach, beforeEach, test } from 'node:test';
+import { afterEach, test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { emptyPlan } from '../../../src/agent/port/diversion.ts';
 import { silentLogger, systemClock } from '../../../src/base/index.ts';
@@ -10,7 +10,18 @@ import { AgentSessions } from '../../../src/connector/session/agents.ts';
 import type { Kube } from '../../../src/kube/index.ts';
 import { wire } from '../../../src/protocol/index.ts';
 import { waitFor } from '../../cluster/shell.ts';
-import { attachment, call, listen, openPort, type Pod, type Port, readAll, readUntil, startPod } from '../agent/pod.ts';
+import {
+  attachment,
+  call,
+  listen,
+  openPort,
+  type Pod,
+  type PodOptions,
+  type Port,
+  readAll,
+  readUntil,
+  startPod,
+} from '../agent/pod.ts';
 
 // The connector's way to an agent's connections, with a real agent's insides at its end.
 const limit = { timeout: 20_000 };
@@ -31,8 +42,8 @@ const agentOf = (name: string): wire.AgentPodInfo =>
     apiPort: pod.apiPort,
   });
 
-beforeEach(async () => {
-  pod = await startPod();
+async function start(options: PodOptions): Promise<void> {
+  pod = await startPod(options);
   forwards = [];
   asked = [];
   const programs = ['app', 'laptop'].map((name) =>
@@ -64,8 +75,18 @@ beforeEach(async () => {
     },
   };
   agents = pod.scope.own(new AgentSessions({ kube, clock: systemClock, log: silentLogger, inbound }));
-});
+}
 afterEach(() => pod.scope.dispose());
+
+/** With an agent of ours, and with one that has nothing beside the contract: that one is reached a second time, in its own words. */
+function each(name: string, work: (connections: number) => Promise<void>): void {
+  for (const isStock of [false, true]) {
+    test(`${name} (${isStock ? 'a stock agent' : 'ours'})`, limit, async () => {
+      await start({ isStock });
+      await work(isStock ? 2 : 1);
+    });
+  }
+}
 
 const ask = (): Promise<string> => {
   const socket = call(port.port);
@@ -81,19 +102,18 @@ async function intercepted(target = localPort): Promise<void> {
   }
 }
 
-test(
+each(
   'a caller of an intercepted pod is answered by the developer’s program, a hundred at a time as well',
-  limit,
-  async () => {
+  async (connections) => {
     await intercepted();
     const answers = await Promise.all(Array.from({ length: 100 }, ask));
     assert.deepEqual([...new Set(answers)], ['laptop hello']);
-    assert.equal(forwards.length, 1, 'all of them come by one connection');
+    assert.equal(forwards.length, connections, 'all of them come by one connection');
     await waitFor('their end', 5_000, () => (inbound.connections === 0 ? true : undefined));
   },
 );
 
-test('what is not attached is refused, and the application answers', limit, async () => {
+each('what is not attached is refused, and the application answers', async () => {
   await intercepted(9);
   await waitFor('a dial', 10_000, async () => {
     assert.equal(await ask(), 'app hello');
@@ -101,7 +121,7 @@ test('what is not attached is refused, and the application answers', limit, asyn
   });
 });
 
-test('who is left finishes with the developer, and who comes then is the application’s', limit, async () => {
+each('who is left finishes with the developer, and who comes then is the application’s', async (connections) => {
   await intercepted();
   const early = call(port.port, 'one ');
   await readUntil(early, (text) => text === 'laptop one ');
@@ -109,13 +129,13 @@ test('who is left finishes with the developer, and who comes then is the applica
   await waitFor('the application', 5_000, async () => ((await ask()) === 'app hello' ? true : undefined));
   early.end('two');
   assert.equal(await readUntil(early, (text) => text === 'two'), 'two');
-  await waitFor('the end of the connection', 5_000, () => (forwards[0]?.destroyed ? true : undefined));
+  await waitFor('the end of the connection', 5_000, () => (forwards[connections - 1]?.destroyed ? true : undefined));
 });
 
-test('a connection to the agent that breaks is made anew', limit, async () => {
+each('a connection to the agent that breaks is made anew', async (connections) => {
   await intercepted();
-  forwards[0]?.destroy();
+  forwards[connections - 1]?.destroy();
   assert.equal(await ask(), 'app hello');
   await waitFor('the laptop', 10_000, async () => ((await ask()) === 'laptop hello' ? true : undefined));
-  assert.equal(forwards.length, 2);
+  assert.equal(forwards.length, 2 * connections);
 });
