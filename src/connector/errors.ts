@@ -114,6 +114,14 @@ export const foreignManager = (namespace: string, what: string): NearfieldError 
     'Connect to it as it is, or choose another manager namespace.',
   );
 
+export const managersOverlap = (namespace: string, shared: readonly string[]): NearfieldError =>
+  failure(
+    'failed_precondition',
+    'connector.managers-overlap',
+    `the traffic-manager in namespace ${namespace} already works in ${shared.slice(0, 3).join(', ')}${shared.length > 3 ? ` and ${shared.length - 3} more` : ''}`,
+    'Connect to that one, or give each of the two its own namespaces in its options.',
+  );
+
 export const installedByHelm = (namespace: string): NearfieldError =>
   failure(
     'failed_precondition',

@@ -80,6 +80,8 @@ before(async () => {
   server = createServer((_, response) => response.end('laptop'));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   localPort = (server.address() as AddressInfo).port;
+  // Another traffic-manager for the whole cluster would not let it in.
+  await newCore().uninstall({ kubeconfig: cluster.kubeconfig, evenWithAgents: true });
   await install();
 }, limit);
 

@@ -19,6 +19,8 @@ const request = () => ({ kubeconfig: cluster.kubeconfig, managerNamespace });
 before(async () => {
   cluster = await openCluster();
   core = new ConnectorCore({ clock: systemClock, log: silentLogger });
+  // Another traffic-manager for the whole cluster would not let it in.
+  await core.uninstall({ kubeconfig: cluster.kubeconfig, evenWithAgents: true });
   await core.install(request());
 }, limit);
 

@@ -4,6 +4,7 @@ import { installConflict } from '../errors.ts';
 import { diffLines, toLines } from './diff.ts';
 import { checkOurs, findOptional, keyOf, readLive } from './live.ts';
 import type { ApiObject } from './names.ts';
+import { checkAlone } from './neighbours.ts';
 import { managerObjects } from './objects.ts';
 import type { InstallOptions } from './options.ts';
 
@@ -24,7 +25,7 @@ export interface Change {
 
 /**
  * What installing would change, as the API server sees it: nothing is kept. Errors: `connector.foreign-manager`,
- * `connector.installed-by-helm`, `connector.install-conflict`, those of kube.
+ * `connector.installed-by-helm`, `connector.managers-overlap`, `connector.install-conflict`, those of kube.
  */
 export async function planInstall(
   kube: Kube,
@@ -34,6 +35,7 @@ export async function planInstall(
   const wanted = managerObjects(options);
   const live = await readLive(kube, wanted);
   await checkOurs(kube, options.namespace, live);
+  await checkAlone(kube, options);
   const changes: Change[] = [];
   for (const [object, present] of live) {
     signal?.throwIfAborted();

@@ -6,6 +6,7 @@ import { ours } from '../../../../src/connector/install/names.ts';
 import { readInstallOptions } from '../../../../src/connector/install/options.ts';
 import { describeChanges, planInstall } from '../../../../src/connector/install/plan.ts';
 import { uninstallManager } from '../../../../src/connector/install/uninstall.ts';
+import { forbidden } from '../../../../src/kube/errors.ts';
 import { HandClock } from '../../manager/hand-clock.ts';
 import { FakeApi } from './fake-api.ts';
 
@@ -72,6 +73,81 @@ test('from everywhere to two namespaces and back, no role of before remains', as
   assert.ok(api.names.includes('Role shop/traffic-manager-work-ambassador'));
   await installManager(deps, plain);
   assert.deepEqual(api.names, before);
+});
+
+/** A namespace, and the webhook and Deployment of another traffic-manager: ours or somebody else's. */
+function withNeighbour(namespaceSelector: object | undefined): ReturnType<typeof cluster> {
+  const made = cluster();
+  for (const name of ['shop', 'bank', 'team', 'kube-system']) {
+    const labels = { 'kubernetes.io/metadata.name': name };
+    made.api.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } });
+  }
+  const webhook = {
+    name: 'agent-injector-team.telepresence.io',
+    clientConfig: { service: { name: 'agent-injector', namespace: 'team' } },
+    ...(namespaceSelector ? { namespaceSelector } : {}),
+  };
+  made.api.put({
+    apiVersion: 'admissionregistration.k8s.io/v1',
+    kind: 'MutatingWebhookConfiguration',
+    metadata: { name: 'agent-injector-webhook-team' },
+    ...{ webhooks: [webhook] },
+  });
+  made.api.put({ apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name: 'traffic-manager', namespace: 'team' } });
+  return made;
+}
+const inNamespaces = (operator: 'In' | 'NotIn', values: readonly string[]): object => ({
+  matchExpressions: [{ key: 'kubernetes.io/metadata.name', operator, values }],
+});
+
+for (const [what, theirs, options, shared] of [
+  ['two for the whole cluster', undefined, {}, 'bank, shop, team'],
+  [
+    'one for the whole cluster and one for a namespace',
+    inNamespaces('NotIn', ['team']),
+    { namespaces: ['shop'] },
+    'shop',
+  ],
+  ['two that share a namespace', inNamespaces('In', ['shop', 'team']), { namespaces: ['shop', 'bank'] }, 'shop'],
+] as const) {
+  test(`a traffic-manager beside another one that works in the same namespaces is refused: ${what}`, async () => {
+    const { api, deps } = withNeighbour(theirs);
+    await assert.rejects(
+      installManager(deps, readInstallOptions({ options })),
+      (error: unknown) =>
+        isReason(error, 'connector.managers-overlap') &&
+        String(error).includes(`the traffic-manager in namespace team already works in ${shared}`),
+    );
+    assert.deepEqual(api.calls, []);
+  });
+}
+
+test('who may not list namespaces is told of those that were named', async () => {
+  const { deps } = withNeighbour(inNamespaces('NotIn', ['team']));
+  const list: typeof deps.kube.list = async (kind, ...rest) => {
+    if (kind.kind === 'Namespace') {
+      throw forbidden('you may not list namespaces');
+    }
+    return deps.kube.list(kind, ...rest);
+  };
+  const limited = { ...deps, kube: { ...deps.kube, list } };
+  await assert.rejects(
+    installManager(limited, readInstallOptions({ options: { namespaces: ['shop', 'bank'] } })),
+    fails('connector.managers-overlap'),
+  );
+});
+
+test('two traffic-managers with namespaces of their own stand side by side', async () => {
+  const { api, deps } = withNeighbour(inNamespaces('In', ['shop']));
+  await installManager(deps, readInstallOptions({ options: { namespaces: ['bank'] } }));
+  assert.ok(api.names.includes('Deployment ambassador/traffic-manager'));
+});
+
+test('a webhook that is all that is left of a traffic-manager is in nobody’s way', async () => {
+  const { api, deps } = withNeighbour(undefined);
+  api.objects.delete('Deployment team/traffic-manager');
+  await installManager(deps, plain);
+  assert.ok(api.names.includes('Deployment ambassador/traffic-manager'));
 });
 
 test('a traffic-manager that somebody else installed is refused and not touched', async () => {
