@@ -13,7 +13,7 @@
  * Small words leave together, and those of all copies in the same moment: each piece costs the whole way to the developer,
  * whatever is in it, and callers wait for a processor meanwhile. Who has said nothing for so long is heard at once.
  */
-#define GATHER_SECONDS 0.1
+#define GATHER_SECONDS 0.2
 #define PIECE_BYTES (32 * 1024)
 /* Room that is worth keeping. */
 #define ROOM_BYTES (64 * 1024)

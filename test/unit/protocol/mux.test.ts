@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { request } from 'node:http';
 import { createServer } from 'node:http2';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { type Duplex, duplexPair } from 'node:stream';
@@ -16,6 +17,7 @@ import { type StreamInfo, serializeStreamInfo, tunnelCode } from '../../../src/p
 import {
   createGrpcServer,
   type MuxGuest,
+  muxUpgrade,
   openMux,
   type TunnelHandlers,
 } from '../../../src/protocol/transport/index.ts';
@@ -587,6 +589,26 @@ test('who is known by a name that is too long, or in no well-formed words, is no
     },
   );
   assert.ok(lines.some(({ fields }) => fields?.['what'] === 'a connection that is not well-formed'));
+});
+
+test('who goes without a word is not written about', limit, async () => {
+  const lines = await serving(
+    () => true,
+    async (port) => {
+      const asked = request({
+        ...{ host: '127.0.0.1', port, path: muxUpgrade.path },
+        headers: { connection: 'Upgrade', upgrade: muxUpgrade.protocol },
+      });
+      asked.end();
+      const [, socket, head] = (await once(asked, 'upgrade')) as [unknown, Socket, Buffer];
+      socket.unshift(head);
+      const [greeting] = (await once(socket, 'data')) as [Buffer];
+      assert.deepEqual(greeting, muxPreface);
+      socket.end();
+      await once(socket, 'close');
+    },
+  );
+  assert.deepEqual(lines, []);
 });
 
 test('the opening means the same wherever it is cut, and what follows is not lost', limit, async () => {

@@ -50,10 +50,13 @@ export async function acceptMux(
   const limit = clock.after(firstWordMs, () => refuse('a connection that does not say whose it is'));
   const hello = await readOpening(duplex, helloSchema);
   void limit.dispose();
-  if (!hello) {
-    if (!duplex.destroyed) {
-      refuse('a connection that is not well-formed');
-    }
+  if (hello === 'gone' || duplex.destroyed) {
+    // Nobody needed it after all.
+    duplex.destroy();
+    return;
+  }
+  if (hello === 'malformed') {
+    refuse('a connection that is not well-formed');
     return;
   }
   const guest = { sessionId: hello.session, authorization: hello.authorization, caller };
@@ -107,14 +110,14 @@ export async function openMux(
   try {
     duplex.write(Buffer.concat([muxPreface, openingBody({ session: sessionId, authorization })]));
     const answer = await withTimeout(clock, openTimeoutMs, what, () => readOpening(duplex, answerSchema), signal);
-    if (answer && !answer.code) {
-      return new Mux(duplex, { side: 'client', clock, onOpen });
+    if (answer === 'malformed' || answer === 'gone') {
+      duplex.destroy();
+      return undefined;
     }
-    duplex.destroy();
-    if (answer?.code) {
+    if (answer.code) {
       throw callRefused(errorCodeFromGrpc(answer.code), answer.message ?? '');
     }
-    return undefined;
+    return new Mux(duplex, { side: 'client', clock, onOpen });
   } catch (error) {
     duplex.destroy();
     throw error;

@@ -35,31 +35,34 @@ export function openingBody(value: Hello | HelloAnswer): Buffer {
   return out;
 }
 
-/** Resolves once; undefined when something else came, or the end. What follows stays in the duplex. */
+/** Something else came; or nothing did, and whoever it was is gone. */
+export type NoOpening = 'malformed' | 'gone';
+
+/** Resolves once. What follows stays in the duplex. */
 export function readOpening<T extends v.GenericSchema>(
   duplex: Duplex,
   schema: T,
-): Promise<v.InferOutput<T> | undefined> {
+): Promise<v.InferOutput<T> | NoOpening> {
   return new Promise((resolve) => {
     let bytes: Buffer = Buffer.alloc(0);
-    const settle = (opening?: v.InferOutput<T>): void => {
+    const settle = (opening: v.InferOutput<T> | NoOpening): void => {
       duplex.off('readable', read);
       duplex.off('end', end);
       duplex.off('close', end);
       resolve(opening);
     };
-    const end = (): void => settle();
+    const end = (): void => settle(bytes.length === 0 ? 'gone' : 'malformed');
     const read = (): void => {
       for (let chunk: unknown = duplex.read(); Buffer.isBuffer(chunk); chunk = duplex.read()) {
         bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
       }
       const bodyAt = muxPreface.length + lengthBytes;
       if (!muxPreface.subarray(0, bytes.length).equals(bytes.subarray(0, muxPreface.length))) {
-        settle();
+        settle('malformed');
       } else if (bytes.length >= bodyAt) {
         const length = bytes.readUInt16BE(muxPreface.length);
         if (length > maxBodyBytes) {
-          settle();
+          settle('malformed');
         } else if (bytes.length >= bodyAt + length) {
           if (bytes.length > bodyAt + length) {
             duplex.unshift(bytes.subarray(bodyAt + length));
@@ -79,11 +82,11 @@ export function readOpening<T extends v.GenericSchema>(
   });
 }
 
-function parse<T extends v.GenericSchema>(body: Buffer, schema: T): v.InferOutput<T> | undefined {
+function parse<T extends v.GenericSchema>(body: Buffer, schema: T): v.InferOutput<T> | NoOpening {
   try {
     const parsed = v.safeParse(schema, JSON.parse(body.toString('utf8')));
-    return parsed.success ? parsed.output : undefined;
+    return parsed.success ? parsed.output : 'malformed';
   } catch {
-    return undefined;
+    return 'malformed';
   }
 }
