@@ -1,4 +1,4 @@
-import type { Event, PlainError } from '../base/index.ts';
+import type { Event, LogLevel, PlainError } from '../base/index.ts';
 import type { DaemonProbe } from '../protocol/index.ts';
 
 /** Where a running daemon is reached. The connector never starts one. */
@@ -342,6 +342,8 @@ export interface Connector {
   environment(name: string): Promise<Readonly<Record<string, string>>>;
   /** The variables that lead programs through the proxies, with their password; empty without proxies. */
   proxyEnvironment(): Promise<Readonly<Record<string, string>>>;
+  /** What traffic-manager and traffic-agents write about, for a while; it goes back by itself. */
+  setLogLevel(level: LogLevel, minutes: number): Promise<void>;
   /** Asks the API server what `install` would change; nothing is. */
   previewInstall(request: InstallRequest): Promise<InstallPreview>;
   /** Resolves when the manager is ready; steps are in the snapshot. */

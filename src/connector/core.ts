@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type Clock, Emitter, type Logger, Scope, toError, toPlainError } from '../base/index.ts';
+import { type Clock, Emitter, type Logger, type LogLevel, Scope, toError, toPlainError } from '../base/index.ts';
 import { loadKube } from '../kube/index.ts';
 import type { DaemonProbe } from '../protocol/index.ts';
 import {
@@ -34,6 +34,7 @@ import { ClusterDialer } from './outbound/dial.ts';
 import { openLocalProxy } from './proxy/proxy.ts';
 import { Catalog } from './session/catalog.ts';
 import type { Connection } from './session/connection.ts';
+import { setLogLevel } from './session/log-level.ts';
 import { lookupName } from './session/lookup.ts';
 import { ManagerSession } from './session/session.ts';
 import { viewOfManager } from './session/view.ts';
@@ -297,6 +298,10 @@ export class ConnectorCore implements Connector {
 
   async proxyEnvironment(): Promise<Readonly<Record<string, string>>> {
     return this.#connection?.proxy?.environment ?? {};
+  }
+
+  async setLogLevel(level: LogLevel, minutes: number): Promise<void> {
+    await setLogLevel(this.#required().session, level, minutes);
   }
 
   previewInstall(request: InstallRequest): Promise<InstallPreview> {

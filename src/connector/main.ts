@@ -11,6 +11,7 @@ import { attachFlags, attachUsage, readAttach } from './cli/attach.ts';
 import { attachmentsOf, describe, describeAttachment, describeWorkload } from './cli/describe.ts';
 import { readSyntax, writeEnvironment } from './cli/environment.ts';
 import { installFlags, installUsage, readInstall } from './cli/install.ts';
+import { logLevelFlags, logLevelUsage, readLogLevel } from './cli/log-level.ts';
 import type { Connector, DaemonSockets, NetworkChoice } from './contract.ts';
 import { ConnectorCore } from './core.ts';
 import { badRequest, daemonUnreachable } from './errors.ts';
@@ -32,7 +33,7 @@ const usage = `nearfield ${clientVersion}: joins this machine to a Kubernetes cl
   nearfield status [--json]
   nearfield list [--json]
 ${attachUsage}  nearfield leave NAME
-  nearfield quit
+${logLevelUsage}  nearfield quit
 ${installUsage}
 --daemon-command is the program that starts the daemon, as a JSON array, when none runs yet.
 --no-root offers proxies and forwards on 127.0.0.1 instead; eval "$(nearfield proxy-env)" leads a shell through them.
@@ -72,6 +73,7 @@ const options = {
   mapping: { type: 'string', multiple: true },
   ...attachFlags,
   ...installFlags,
+  ...logLevelFlags,
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -165,6 +167,10 @@ async function main(): Promise<void> {
     }
     case 'leave':
       return withConnector(false, (connector) => connector.leave(argument ?? ''));
+    case 'loglevel': {
+      const { level, minutes } = readLogLevel(argument, values);
+      return withConnector(false, (connector) => connector.setLogLevel(level, minutes));
+    }
     case 'quit':
       return quit();
     case 'install':

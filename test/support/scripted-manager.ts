@@ -42,6 +42,7 @@ export class ScriptedManager {
   readonly prepared: wire.InterceptSpec[] = [];
   readonly created: wire.InterceptSpec[] = [];
   readonly removed: string[] = [];
+  readonly logLevels: string[] = [];
   readonly ensured: string[] = [];
   readonly fetched: Fetched[] = [];
   /** What PrepareIntercept answers. */
@@ -94,6 +95,10 @@ export class ScriptedManager {
             return {};
           },
           depart: () => ({}),
+          setLogLevel: ({ logLevel, duration }) => {
+            this.logLevels.push(`${logLevel} for ${duration?.seconds} s`);
+            return {};
+          },
           watchClusterInfo: (_, { signal }) =>
             following(this.#changed, signal, () => create(wire.ClusterInfoSchema, { dns: {} })),
           watchIntercepts: (_, { signal }) =>

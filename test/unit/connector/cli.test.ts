@@ -3,9 +3,11 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parseArgs, promisify } from 'node:util';
+import { isReason } from '../../../src/base/index.ts';
 import { attachFlags, readAttach } from '../../../src/connector/cli/attach.ts';
 import { describe, describeAttachment, describeWorkload } from '../../../src/connector/cli/describe.ts';
 import { readSyntax, writeEnvironment } from '../../../src/connector/cli/environment.ts';
+import { readLogLevel } from '../../../src/connector/cli/log-level.ts';
 import {
   type AttachMode,
   type Attachment,
@@ -25,6 +27,22 @@ test('whoever asks for help gets it, and whoever errs is told so', { timeout: 20
     assert.match((await nearfield(asked)).stdout, /nearfield connect .*nearfield quit/s);
   }
   await assert.rejects(nearfield('conect'), { code: 2, stdout: '' });
+});
+
+test('a log level is one that there is, and for a while', () => {
+  assert.deepEqual(readLogLevel('Warning'), { level: 'warn', minutes: 30 });
+  assert.deepEqual(readLogLevel('trace', { minutes: '5' }), { level: 'trace', minutes: 5 });
+  const isBadRequest = (error: unknown): boolean => isReason(error, 'connector.bad-request');
+  for (const [level, minutes] of [
+    ['loud'],
+    [undefined],
+    ['info', '0'],
+    ['info', '1441'],
+    ['info', '-5'],
+    ['info', '1e3'],
+  ]) {
+    assert.throws(() => readLogLevel(level, { minutes }), isBadRequest);
+  }
 });
 
 test('the flags of the public client are read', () => {
