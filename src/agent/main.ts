@@ -1,5 +1,12 @@
 import { join } from 'node:path';
-import { createLogger, formatJsonLine, giveMemoryBack, LogLevelSwitch, systemClock } from '../base/index.ts';
+import {
+  createLogger,
+  formatJsonLine,
+  giveMemoryBack,
+  isMemoryTight,
+  LogLevelSwitch,
+  systemClock,
+} from '../base/index.ts';
 import { collectLitter } from '../protocol/transport/index.ts';
 import { startAgent } from './agent.ts';
 import { drain } from './drain.ts';
@@ -37,6 +44,7 @@ async function main(): Promise<void> {
         cpuMs: () => (process.cpuUsage().user + process.cpuUsage().system) / 1_000,
         heldBytes: () => process.memoryUsage.rss(),
         worthBytes,
+        isTight: isMemoryTight,
         collect,
       }),
     );

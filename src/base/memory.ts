@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os';
 import type { Clock } from './clock.ts';
 import type { Disposable } from './event.ts';
 
@@ -9,7 +10,9 @@ export interface MemoryDeps {
   readonly heldBytes: () => number;
   /** Of less a collection is not worth its pause. */
   readonly worthBytes: number;
-  /** Thoroughly when nobody waits. */
+  /** Whether the limit is near. Then what a pause costs callers is less than what the end would. */
+  readonly isTight: () => boolean;
+  /** Thoroughly when nobody waits, or the limit is near. */
   readonly collect: (isThorough: boolean) => void;
 }
 
@@ -21,11 +24,21 @@ const quietCpuMs = 300;
 /** So much more than what the last collection left has to be there for another one. */
 const growth = 1.1;
 
+/** Of what the container, or the machine, lets this process have. */
+const tightShare = 0.1;
+
+/** Whether hardly anything is left of what this process may have. Files that the kernel keeps for it count as used. */
+export function isMemoryTight(): boolean {
+  // Without a limit the kernel names a number that no machine has.
+  const limit = Math.min(process.constrainedMemory() || totalmem(), totalmem());
+  return process.availableMemory() < limit * tightShare;
+}
+
 /**
  * Gives memory back, after a busy time at once and within one seldom: left alone, the collector waits for more work before
  * it looks again, and a pod that carried traffic once keeps three times of what it needs.
  */
-export function giveMemoryBack({ clock, cpuMs, heldBytes, worthBytes, collect }: MemoryDeps): Disposable {
+export function giveMemoryBack({ clock, cpuMs, heldBytes, worthBytes, isTight, collect }: MemoryDeps): Disposable {
   let before = cpuMs();
   let worth = worthBytes;
   let lastMs = clock.nowMs();
@@ -33,9 +46,11 @@ export function giveMemoryBack({ clock, cpuMs, heldBytes, worthBytes, collect }:
     const now = cpuMs();
     const isQuiet = now - before < quietCpuMs;
     before = now;
-    if ((isQuiet || clock.nowMs() - lastMs >= busyMs) && heldBytes() > worth) {
+    const isTime = isQuiet || clock.nowMs() - lastMs >= busyMs;
+    const mustBe = isTime && !isQuiet && isTight();
+    if (isTime && (mustBe || heldBytes() > worth)) {
       lastMs = clock.nowMs();
-      collect(isQuiet);
+      collect(isQuiet || mustBe);
       worth = Math.max(worthBytes, heldBytes() * growth);
     }
   });

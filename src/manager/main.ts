@@ -4,6 +4,7 @@ import {
   createLogger,
   formatJsonLine,
   giveMemoryBack,
+  isMemoryTight,
   LogLevelSwitch,
   parseLogLevel,
   systemClock,
@@ -60,6 +61,7 @@ async function main(): Promise<void> {
         cpuMs: () => (process.cpuUsage().user + process.cpuUsage().system) / 1_000,
         heldBytes,
         worthBytes,
+        isTight: isMemoryTight,
         collect,
       }),
     );

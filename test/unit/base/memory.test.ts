@@ -1,16 +1,24 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { giveMemoryBack } from '../../../src/base/memory.ts';
+import { giveMemoryBack, isMemoryTight } from '../../../src/base/memory.ts';
 import { HandClock } from '../manager/hand-clock.ts';
 
 function start() {
   const clock = new HandClock();
-  const state = { cpuMs: 0, heldBytes: 120_000_000, liveBytes: 25_000_000, collections: 0, thorough: 0 };
+  const state = {
+    cpuMs: 0,
+    heldBytes: 120_000_000,
+    liveBytes: 25_000_000,
+    collections: 0,
+    thorough: 0,
+    isTight: false,
+  };
   giveMemoryBack({
     clock,
     cpuMs: () => state.cpuMs,
     heldBytes: () => state.heldBytes,
     worthBytes: 48_000_000,
+    isTight: () => state.isTight,
     collect: (isThorough) => {
       state.collections++;
       state.thorough += isThorough ? 1 : 0;
@@ -63,4 +71,26 @@ test('what a collection could not give back is no reason for the next one', () =
   state.heldBytes = 130_000_000;
   clock.advance(10_000);
   assert.equal(state.collections, 2, 'more than that is one');
+});
+
+test('near the limit everything that can be is given back, once a minute at most, however busy it is', () => {
+  const { clock, state } = start();
+  state.isTight = true;
+  state.liveBytes = 110_000_000;
+  for (let second = 0; second < 180; second += 10) {
+    state.cpuMs += 4_000;
+    clock.advance(10_000);
+  }
+  assert.equal(state.collections, 3);
+  assert.equal(state.thorough, 3);
+  state.isTight = false;
+  for (let second = 0; second < 180; second += 10) {
+    state.cpuMs += 4_000;
+    clock.advance(10_000);
+  }
+  assert.equal(state.collections, 3, 'there is room again');
+});
+
+test('a machine with room is not tight', () => {
+  assert.equal(isMemoryTight(), false);
 });
