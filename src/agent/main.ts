@@ -1,13 +1,6 @@
 import { join } from 'node:path';
-import {
-  createLogger,
-  formatJsonLine,
-  giveMemoryBack,
-  isMemoryTight,
-  LogLevelSwitch,
-  systemClock,
-} from '../base/index.ts';
-import { collectLitter } from '../protocol/transport/index.ts';
+import { createLogger, formatJsonLine, giveMemoryBack, LogLevelSwitch, systemClock } from '../base/index.ts';
+import { collectLitter, isMemoryTight } from '../protocol/transport/index.ts';
 import { startAgent } from './agent.ts';
 import { drain } from './drain.ts';
 import { loadRelay } from './relay/relay.ts';

@@ -45,7 +45,7 @@ export {
   silentLogger,
 } from './log.ts';
 export { type LogLevelOverride, LogLevelSwitch, parseLogLevel } from './log-level.ts';
-export { giveMemoryBack, isMemoryTight, type MemoryDeps } from './memory.ts';
+export { giveMemoryBack, type MemoryDeps } from './memory.ts';
 export { Queue } from './queue.ts';
 export { malformed, needMore, type Read, readValue } from './result.ts';
 export { type Backoff, backoffMs, defaultBackoff, type RetryOptions, retry } from './retry.ts';

@@ -1,4 +1,3 @@
-import { totalmem } from 'node:os';
 import type { Clock } from './clock.ts';
 import type { Disposable } from './event.ts';
 
@@ -23,16 +22,6 @@ const busyMs = 60_000;
 const quietCpuMs = 300;
 /** So much more than what the last collection left has to be there for another one. */
 const growth = 1.1;
-
-/** Of what the container, or the machine, lets this process have. */
-const tightShare = 0.1;
-
-/** Whether hardly anything is left of what this process may have. Files that the kernel keeps for it count as used. */
-export function isMemoryTight(): boolean {
-  // Without a limit the kernel names a number that no machine has.
-  const limit = Math.min(process.constrainedMemory() || totalmem(), totalmem());
-  return process.availableMemory() < limit * tightShare;
-}
 
 /**
  * Gives memory back, after a busy time at once and within one seldom: left alone, the collector waits for more work before

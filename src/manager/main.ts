@@ -4,13 +4,12 @@ import {
   createLogger,
   formatJsonLine,
   giveMemoryBack,
-  isMemoryTight,
   LogLevelSwitch,
   parseLogLevel,
   systemClock,
 } from '../base/index.ts';
 import { loadKubeInCluster } from '../kube/index.ts';
-import { collectLitter } from '../protocol/transport/index.ts';
+import { collectLitter, isMemoryTight } from '../protocol/transport/index.ts';
 import { parseOptions, startManager } from './manager.ts';
 import type { ProcessNumbers } from './metrics/metrics.ts';
 

@@ -15,7 +15,7 @@ export { http2Upgrade, muxUpgrade } from './entrance.ts';
 export type { ServiceRouter } from './handlers.ts';
 export { joinTo } from './join.ts';
 export { LateHandlers, type LateHooks } from './late.ts';
-export { type Collect, collectLitter, displaceLitter } from './litter.ts';
+export { type Collect, collectLitter, displaceLitter, isMemoryTight } from './litter.ts';
 export type { MuxConnection } from './mux/connection.ts';
 export { type MuxGuest, type MuxServer, openMux } from './mux/ends.ts';
 export type { Mux, OnOpen } from './mux/mux.ts';

@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
@@ -56,4 +57,14 @@ export function displaceLitter(youngGenerationMegabytes: number): void {
       latestPiece = new Array<number>(pieceLength).fill(latestPiece.length);
     }
   };
+}
+
+/** Of what the container, or the machine, lets this process have. */
+const tightShare = 0.1;
+
+/** Whether hardly anything is left of what this process may have. Files that the kernel keeps for it count as used. */
+export function isMemoryTight(): boolean {
+  // Without a limit the kernel names a number that no machine has.
+  const limit = Math.min(process.constrainedMemory() || totalmem(), totalmem());
+  return process.availableMemory() < limit * tightShare;
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { giveMemoryBack, isMemoryTight } from '../../../src/base/memory.ts';
+import { giveMemoryBack } from '../../../src/base/memory.ts';
+import { isMemoryTight } from '../../../src/protocol/transport/index.ts';
 import { HandClock } from '../manager/hand-clock.ts';
 
 function start() {
