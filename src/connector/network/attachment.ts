@@ -117,12 +117,13 @@ export class NetworkAttachment implements Disposable {
 
   async #accept({ neverProxy, virtualSubnets }: DesiredNetwork, applied: AppliedNetwork): Promise<void> {
     const { device, subnets, translated } = applied;
+    await this.#listen(applied);
+    // Names change over when their new addresses lead somewhere: not before we listen at what may be another address.
     this.#translation.plan = {
       translated: readSubnets(translated.map(({ subnet }) => subnet)),
       neverProxy: readSubnets(neverProxy),
       virtualSubnets: readSubnets(virtualSubnets),
     };
-    await this.#listen(applied);
     this.view = { ...this.view, device, subnets, translated };
     this.#changed.fire();
   }
