@@ -122,6 +122,7 @@ test('a route that comes later is said, or translated where that was asked for',
     applied: ['246.246.0.0/16'],
     translated: ['10.203.0.0/16'],
   });
+  assert.equal(await goesTo(machine, '246.246.7.7'), 'nf0', 'whoever is told can connect there at once');
   const { conditions = [], subnets } = await status();
   assert.deepEqual(subnets, ['10.201.0.0/16', '246.246.0.0/16']);
   assert.deepEqual(

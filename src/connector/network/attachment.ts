@@ -118,12 +118,14 @@ export class NetworkAttachment implements Disposable {
   async #accept({ neverProxy, virtualSubnets }: DesiredNetwork, applied: AppliedNetwork): Promise<void> {
     const { device, subnets, translated } = applied;
     await this.#listen(applied);
-    // Names change over when their new addresses lead somewhere: not before we listen at what may be another address.
+    // Names change over when we listen at what may be another address, and before the daemon is told, which asks for them anew.
     this.#translation.plan = {
       translated: readSubnets(translated.map(({ subnet }) => subnet)),
       neverProxy: readSubnets(neverProxy),
       virtualSubnets: readSubnets(virtualSubnets),
     };
+    const { port4, port6 } = this.#listening;
+    await this.#link.listen({ ...(port4 ? { port4 } : {}), ...(port6 ? { port6 } : {}) });
     this.view = { ...this.view, device, subnets, translated };
     this.#changed.fire();
   }
@@ -139,8 +141,6 @@ export class NetworkAttachment implements Disposable {
       now.address6 = address6;
       now.port6 = address6 ? await this.#outbound.listen(address6) : undefined;
     }
-    const { port4, port6 } = now;
-    await this.#link.listen({ ...(port4 ? { port4 } : {}), ...(port6 ? { port6 } : {}) });
   }
 
   #translateMappings(desired: DesiredNetwork): DesiredNetwork {

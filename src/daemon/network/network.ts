@@ -125,6 +125,8 @@ export class MachineNetwork {
     if (carrier) {
       carrier.port4 = ports.port4;
       carrier.port6 = ports.port6;
+      // What was answered until now may have had other addresses.
+      this.#up?.dns.forget();
     }
     return carrier !== undefined;
   }
@@ -224,19 +226,24 @@ export class MachineNetwork {
     if (!up) {
       return;
     }
+    const moved: [NetworkWindow, Wanted][] = [];
     for (const [window, wanted] of this.#wanted) {
       try {
         const placed = await this.#place(up, window, wanted.desired, wanted);
         if (placed.translated.length !== wanted.translated.length) {
           this.#deps.log.info('a route of another program overlaps by now: addresses are translated');
           this.#wanted.set(window, placed);
-          window.changed(await describe(up, placed));
+          moved.push([window, placed]);
         }
       } catch (error) {
         this.#deps.log.warn('a route of another program overlaps by now', { error });
       }
     }
     await this.#converge(up);
+    // Not before the new addresses lead here: names change over with it.
+    for (const [window, placed] of moved) {
+      window.changed(await describe(up, placed));
+    }
     await this.#checkConditions(up, await up.backend.routes());
   }
 
