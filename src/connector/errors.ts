@@ -106,6 +106,9 @@ export const installFailed = (message: string, cause?: unknown): NearfieldError 
 export const badInstallOptions = (issues: readonly string[]): NearfieldError =>
   failure('invalid_argument', 'connector.bad-install-options', `the options are not right: ${issues.join('; ')}`);
 
+const someOf = (names: readonly string[], count: number): string =>
+  `${names.slice(0, count).join(', ')}${names.length > count ? ` and ${names.length - count} more` : ''}`;
+
 export const foreignManager = (namespace: string, what: string): NearfieldError =>
   failure(
     'failed_precondition',
@@ -118,7 +121,7 @@ export const managersOverlap = (namespace: string, shared: readonly string[]): N
   failure(
     'failed_precondition',
     'connector.managers-overlap',
-    `the traffic-manager in namespace ${namespace} already works in ${shared.slice(0, 3).join(', ')}${shared.length > 3 ? ` and ${shared.length - 3} more` : ''}`,
+    `the traffic-manager in namespace ${namespace} already works in ${someOf(shared, 3)}`,
     'Connect to that one, or give each of the two its own namespaces in its options.',
   );
 
@@ -143,7 +146,7 @@ export const agentsRemain = (pods: readonly string[], why: string): NearfieldErr
   failure(
     'failed_precondition',
     'connector.agents-remain',
-    `traffic-agents remain in ${pods.slice(0, 5).join(', ')}${pods.length > 5 ? ` and ${pods.length - 5} more` : ''}${why ? `: ${why}` : ''}`,
+    `traffic-agents remain in ${someOf(pods, 5)}${why ? `: ${why}` : ''}`,
     'Start the traffic-manager and try again, or remove the rest and restart these workloads.',
   );
 

@@ -61,6 +61,16 @@ export async function checkOurs(
 const nameOf = (found: { readonly kind: string; readonly object: KubeObject } | undefined): string | undefined =>
   found && `${found.kind} ${found.object.metadata?.name ?? ''}`;
 
+/** For `catch`: what is taken in place of what this person may not see; every other error stays. */
+export const whenForbidden =
+  <T>(otherwise: () => T) =>
+  (error: unknown): T => {
+    if (isReason(error, 'kube.forbidden')) {
+      return otherwise();
+    }
+    throw error;
+  };
+
 const optionalKinds: readonly Kind[] = [
   kinds.service,
   kinds.role,
@@ -83,12 +93,7 @@ export async function findOptional(kube: Kube, namespace: string): Promise<ApiOb
       const listed = await kube
         .list<KubeObject>({ apiVersion, kind, ...rest }, { labelSelector })
         // Who may not look everywhere has nothing installed everywhere.
-        .catch((error: unknown) => {
-          if (isReason(error, 'kube.forbidden')) {
-            return kube.list<KubeObject>({ apiVersion, kind, ...rest }, { labelSelector, namespace });
-          }
-          throw error;
-        });
+        .catch(whenForbidden(() => kube.list<KubeObject>({ apiVersion, kind, ...rest }, { labelSelector, namespace })));
       return listed
         .filter(({ metadata }) => metadata?.namespace === namespace || own.includes(metadata?.name ?? ''))
         .map((object) => ({ ...object, apiVersion, kind }));

@@ -1,9 +1,8 @@
 import * as v from 'valibot';
-import { isReason } from '../../base/index.ts';
 import { type Kube, type KubeObject, kinds } from '../../kube/index.ts';
 import { labelSelectorSchema, selects } from '../../protocol/index.ts';
 import { managersOverlap } from '../errors.ts';
-import type { ApiObject } from './names.ts';
+import { whenForbidden } from './live.ts';
 import { webhook } from './objects.ts';
 import type { InstallOptions } from './options.ts';
 
@@ -45,13 +44,8 @@ async function othersThan(
   kube: Kube,
   namespace: string,
 ): Promise<readonly { readonly namespace: string; readonly webhooks: Webhooks }[]> {
-  const all = await kube.list<KubeObject>(kinds.mutatingWebhook).catch((error: unknown) => {
-    // Who may not look at them may not make one either, and reads so where that is tried.
-    if (isReason(error, 'kube.forbidden')) {
-      return [];
-    }
-    throw error;
-  });
+  // Who may not look at them may not make one either, and reads so where that is tried.
+  const all = await kube.list<KubeObject>(kinds.mutatingWebhook).catch(whenForbidden(() => []));
   return all.flatMap((each) => {
     const webhooks = read(each);
     const theirs = webhooks?.webhooks[0]?.clientConfig.service.namespace;
@@ -61,15 +55,12 @@ async function othersThan(
 
 /** Who may not look at all of them knows those that were named, though not by their labels. */
 async function namespacesOf(kube: Kube, { namespaces }: InstallOptions): Promise<readonly KubeObject[]> {
-  return kube.list<KubeObject>(kinds.namespace).catch((error: unknown) => {
-    if (isReason(error, 'kube.forbidden')) {
-      return namespaces.map((name) => ({ metadata: { name, labels: { 'kubernetes.io/metadata.name': name } } }));
-    }
-    throw error;
-  });
+  const named = (): KubeObject[] =>
+    namespaces.map((name) => ({ metadata: { name, labels: { 'kubernetes.io/metadata.name': name } } }));
+  return kube.list<KubeObject>(kinds.namespace).catch(whenForbidden(named));
 }
 
-function read(object: KubeObject | ApiObject): Webhooks | undefined {
+function read(object: KubeObject): Webhooks | undefined {
   const parsed = v.safeParse(webhooksSchema, object);
   return parsed.success ? parsed.output : undefined;
 }
@@ -81,11 +72,6 @@ const isSelected = ({ webhooks }: Webhooks, labels: Readonly<Record<string, stri
 async function isThere(kube: Kube, namespace: string): Promise<boolean> {
   const found = await Promise.all(
     [kinds.deployment, kinds.statefulSet].map((kind) => kube.get<KubeObject>(kind, 'traffic-manager', namespace)),
-  ).catch((error: unknown) => {
-    if (isReason(error, 'kube.forbidden')) {
-      return [true];
-    }
-    throw error;
-  });
+  ).catch(whenForbidden(() => [true]));
   return found.some(Boolean);
 }

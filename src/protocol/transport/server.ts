@@ -58,8 +58,7 @@ export function createGrpcServer(options: GrpcServerOptions): GrpcServer {
   const serve = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void => {
     stream.on('error', () => undefined);
     const caller = callerOf(stream.session as ServerHttp2Session | undefined);
-    const isPost = headers[':method'] === 'POST';
-    const isTunnel = isPost && headers[':path'] === tunnelPath;
+    const isTunnel = headers[':method'] === 'POST' && headers[':path'] === tunnelPath;
     const guard = StreamGuard.admit(stream, {
       caller,
       guests,
